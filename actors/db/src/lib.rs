@@ -1,0 +1,1 @@
+//! Storage: DbWriter, DbReader and LogWriter actors over one schema and several engines.

@@ -1,0 +1,1 @@
+//! The master's side of worker connections: one session actor each.

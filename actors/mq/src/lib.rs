@@ -1,0 +1,1 @@
+//! The topic bus: a Broker actor and a topic index.

@@ -1,0 +1,1 @@
+//! Change sources, schedulers, builders, builds, steps, locks and properties as actors.

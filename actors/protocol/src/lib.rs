@@ -1,0 +1,1 @@
+//! Messages between master and worker: MessagePack envelope, typed operations, golden files. No actix.

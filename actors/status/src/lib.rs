@@ -1,0 +1,1 @@
+//! Status listeners: consumers of events that tell people or other systems.

@@ -1,0 +1,1 @@
+//! REST, WebSocket, hooks and the embedded page.

@@ -1,0 +1,2 @@
+//! The `greenroom` binary: a buildmaster, its agent and its tools behind subcommands.
+fn main() {}
