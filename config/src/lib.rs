@@ -1,1 +1,26 @@
 //! Typed settings: layered TOML and environment, one file per section, all faults at once.
+//!
+//! [`load`] reads the layers, later wins: built-in defaults (`defaults.toml`), the system directory, the named files in
+//! order, each file's `NAME.d/*.toml`, `GREENROOM_…` variables, `--set`. What comes out is a [`Settings`] in which every
+//! value has been checked, or [`Faults`] with all that is wrong at once.
+
+pub mod expr;
+pub mod sections;
+mod settings;
+pub mod values;
+
+pub use sections::builders::{Builder, BuilderOptions, Collapse};
+pub use sections::change_sources::{ChangeSource, GitPoller};
+pub use sections::database::{Database, DatabaseUrl};
+pub use sections::master::Master;
+pub use sections::mq::{Mq, MqUrl};
+pub use sections::schedulers::{
+    ChangeScheduler, Filter, FilterInput, ForceScheduler, Parameter, ParameterKind, Scheduler,
+};
+pub use sections::steps::{
+    ExitCode, GitMethod, GitMode, GitStep, ResultName, SetPropertyStep, ShellStep, Step, StepAction, StepOptions,
+};
+pub use sections::supervision::{Backoff, Policy, PolicyPatch, Restart, Strategy, Supervision};
+pub use sections::workers::{Worker, WorkerKind};
+pub use sections::www::{Auth, ChangeHook, Www};
+pub use settings::Settings;

@@ -1,0 +1,59 @@
+//! `[builders.NAME]`: named recipes with their workers.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::expr::{Template, TemplateValue};
+use crate::sections::steps::Step;
+use crate::values::Duration;
+
+/// One `[builders.NAME]` table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Builder {
+    /// Everything but the steps.
+    pub options: BuilderOptions,
+    /// What a build does, in order.
+    pub steps: Vec<Step>,
+}
+
+impl std::ops::Deref for Builder {
+    type Target = BuilderOptions;
+
+    fn deref(&self) -> &BuilderOptions {
+        &self.options
+    }
+}
+
+/// The keys of a builder besides `steps`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct BuilderOptions {
+    /// Names of workers; `None` is every worker.
+    pub workers: Option<Vec<String>>,
+    /// Words to group builders by.
+    pub tags: Vec<String>,
+    /// One line about the builder, shown on its page.
+    pub description: Option<String>,
+    /// The project that it belongs to.
+    pub project: Option<String>,
+    /// What happens to older requests that a newer one makes needless.
+    pub collapse: Collapse,
+    /// Environment of every command of every step; a step's own `env` wins.
+    pub env: BTreeMap<String, Template>,
+    /// Properties of every build; those of the request win.
+    pub properties: BTreeMap<String, TemplateValue>,
+    /// Directory of the sources below the builder's own on the worker; `build` when left out.
+    pub workdir: Option<Template>,
+    /// How long a build may take; without end when left out.
+    pub max_time: Option<Duration>,
+}
+
+/// When older requests are dropped for newer ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Collapse {
+    /// Every request becomes a build.
+    #[default]
+    Never,
+}
