@@ -1,1 +1,39 @@
-//! The data layer: DataActor, its cache and feed, and the facets Ro, Control, Rw, ListenerState.
+//! The data layer: the current state plus every later update, exactly once.
+//!
+//! It owns caching and consistency. Below it are storage (`db`) and the bus (`mq`), which nobody above names; above it
+//! everybody holds one of four facets, and having one is the permission:
+//!
+//! - [`Ro`] reads and subscribes;
+//! - [`Control`] asks for what a user may ask for, each act a row;
+//! - [`Rw`] changes state and announces it, in one method; only `process` and `link` hold it;
+//! - [`ListenerState`] is a status listener's own clock and settings, nothing else.
+//!
+//! How an event travels: the DbWriter commits it with its state change and hands it to the bus; the [`DataActor`] takes it
+//! from there (or from the database, when the bus lost it), puts it in order, applies it to the cache, publishes the
+//! new [`Hot`] snapshot and passes it to the [`hub`]s, where subscriptions are found by topic.
+//!
+//! [`DataActor`]: actor::DataActor
+
+pub mod actor;
+pub mod control;
+pub mod error;
+pub mod frame;
+pub mod hot;
+pub mod hub;
+pub mod journal;
+pub mod listener;
+pub mod merger;
+pub mod ro;
+pub mod rw;
+pub mod start;
+
+pub use control::{BoundControl, Control, SentChange};
+pub use error::DataError;
+pub use frame::{Delivered, Frame};
+pub use hot::{Hot, Shown};
+pub use hub::{Delivery, Ended, Subscription};
+pub use journal::Journal;
+pub use listener::ListenerState;
+pub use ro::{LogLines, Ro, Snapshot};
+pub use rw::{LogStream, Rw};
+pub use start::{DataLayer, DataOptions};
