@@ -1,0 +1,325 @@
+//! What is known about one child from any thread: counters, state, orders. Not generic, so that the registry can hold it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Waker;
+use std::time::Duration;
+
+use greenroom_model::restart::{Policy, PolicyPatch};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::ending::{Ending, Exit};
+use crate::lock;
+
+/// Past ends that are remembered, per child and per supervisor.
+pub(crate) const EXITS_KEPT: usize = 20;
+
+/// Where an actor is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// About to be born.
+    Starting,
+    /// Alive.
+    Running,
+    /// Dead, and waiting to be born again.
+    BackingOff,
+    /// Finishing its queued work; takes no more.
+    Stopping,
+    /// Ended for good, as it should.
+    Stopped,
+    /// Ended for good, badly.
+    Failed,
+}
+
+impl State {
+    /// Whether it will never be born again.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed)
+    }
+}
+
+/// What the task of a child is told to do.
+#[derive(Debug, Clone)]
+pub(crate) enum Order {
+    /// End this birth; the supervisor decides as after any bad end.
+    Kill,
+    /// End this birth and begin the next at once, uncounted.
+    Restart,
+    /// Take no more letters, finish the queued ones, end; whatever is left at the instant is cut off.
+    Stop(Instant),
+    /// End this birth and wait until the instant: the supervisor itself restarts.
+    Reborn(Instant),
+    /// End at once, for good.
+    Halt,
+}
+
+impl Order {
+    /// A later order replaces an earlier one only if it weighs as much.
+    fn weight(&self) -> u8 {
+        match self {
+            Self::Kill | Self::Restart => 0,
+            Self::Reborn(_) => 1,
+            Self::Stop(_) => 2,
+            Self::Halt => 3,
+        }
+    }
+}
+
+/// What was lost when a child was cut off at the end of its grace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CutOff {
+    /// The child's name.
+    pub name: String,
+    /// Letters that no handler had begun.
+    pub queued: usize,
+    /// Asks without an answer, queued ones included.
+    pub in_flight: usize,
+}
+
+pub(crate) struct Life {
+    pub(crate) state: State,
+    /// End of the backoff, microseconds UTC.
+    pub(crate) until: Option<i64>,
+    pub(crate) births: u64,
+    pub(crate) exits: VecDeque<Exit>,
+    pub(crate) last: Option<Ending>,
+    pub(crate) cut_off: Option<CutOff>,
+    pub(crate) slowest: &'static str,
+    pub(crate) observed: Option<(Value, Instant)>,
+}
+
+pub(crate) struct Vital {
+    pub(crate) id: u64,
+    pub(crate) name: Arc<str>,
+    pub(crate) kind: &'static str,
+    pub(crate) parent: Arc<str>,
+    /// What the code says about this child.
+    pub(crate) code: PolicyPatch,
+    pub(crate) handled: AtomicU64,
+    pub(crate) stalls: AtomicU64,
+    pub(crate) slowest_micros: AtomicU64,
+    asks: AtomicUsize,
+    tells: AtomicUsize,
+    bound: AtomicUsize,
+    ask_deadline_ms: AtomicU64,
+    waiting: AtomicUsize,
+    freed: Notify,
+    pub(crate) draining: AtomicBool,
+    ordered: AtomicBool,
+    order: Mutex<Option<Order>>,
+    waker: OnceLock<Waker>,
+    changed: Notify,
+    pub(crate) life: Mutex<Life>,
+}
+
+impl Vital {
+    pub(crate) fn new(
+        id: u64,
+        name: Arc<str>,
+        kind: &'static str,
+        parent: Arc<str>,
+        code: PolicyPatch,
+        policy: &Policy,
+    ) -> Self {
+        let vital = Self {
+            id,
+            name,
+            kind,
+            parent,
+            code,
+            handled: AtomicU64::new(0),
+            stalls: AtomicU64::new(0),
+            slowest_micros: AtomicU64::new(0),
+            asks: AtomicUsize::new(0),
+            tells: AtomicUsize::new(0),
+            bound: AtomicUsize::new(0),
+            ask_deadline_ms: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            freed: Notify::new(),
+            draining: AtomicBool::new(false),
+            ordered: AtomicBool::new(false),
+            order: Mutex::new(None),
+            waker: OnceLock::new(),
+            changed: Notify::new(),
+            life: Mutex::new(Life {
+                state: State::Starting,
+                until: None,
+                births: 0,
+                exits: VecDeque::new(),
+                last: None,
+                cut_off: None,
+                slowest: "",
+                observed: None,
+            }),
+        };
+        vital.adopt(policy);
+        vital
+    }
+
+    /// Takes over what of a policy works while the actor lives.
+    pub(crate) fn adopt(&self, policy: &Policy) {
+        let bound = usize::try_from(policy.mailbox_bound).unwrap_or(usize::MAX).max(1);
+        self.ask_deadline_ms.store(policy.ask_deadline.as_millis(), Ordering::Relaxed);
+        if self.bound.swap(bound, Ordering::SeqCst) < bound {
+            self.freed.notify_waiters();
+        }
+    }
+
+    pub(crate) fn bound(&self) -> usize {
+        self.bound.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn ask_deadline(&self) -> Duration {
+        Duration::from_millis(self.ask_deadline_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn asks(&self) -> usize {
+        self.asks.load(Ordering::SeqCst)
+    }
+
+    /// Takes a place among the asks in flight, if there is one.
+    pub(crate) fn try_admit_ask(&self) -> bool {
+        try_take(&self.asks, self.bound.load(Ordering::SeqCst))
+    }
+
+    /// Waits for a place among the asks in flight.
+    pub(crate) async fn admit_ask(&self) {
+        let _waiting = Waiting::new(&self.waiting);
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if self.try_admit_ask() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    pub(crate) fn release_ask(&self) {
+        let left = self.asks.fetch_sub(1, Ordering::SeqCst) - 1;
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.freed.notify_one();
+        }
+        if left == 0 && self.draining.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Takes a place among the queued tells, if there is one.
+    pub(crate) fn try_admit_tell(&self) -> bool {
+        try_take(&self.tells, self.bound.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn release_tell(&self) {
+        self.tells.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        self.waker.get_or_init(|| waker.clone());
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(crate) fn command(&self, order: Order) {
+        {
+            let mut slot = lock(&self.order);
+            if slot.as_ref().is_none_or(|old| old.weight() <= order.weight()) {
+                *slot = Some(order);
+            }
+            self.ordered.store(true, Ordering::SeqCst);
+        }
+        self.wake();
+    }
+
+    /// The order that waits, if any. Cheap when there is none.
+    pub(crate) fn take_order(&self) -> Option<Order> {
+        if !self.ordered.load(Ordering::SeqCst) {
+            return None;
+        }
+        let mut slot = lock(&self.order);
+        self.ordered.store(false, Ordering::SeqCst);
+        slot.take()
+    }
+
+    pub(crate) fn has_order(&self) -> bool {
+        self.ordered.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn state(&self) -> State {
+        lock(&self.life).state
+    }
+
+    pub(crate) fn set_state(&self, state: State, until: Option<i64>) {
+        {
+            let mut life = lock(&self.life);
+            life.state = state;
+            life.until = until;
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until `ready` holds for the state.
+    pub(crate) async fn wait_for(&self, ready: impl Fn(State) -> bool) -> State {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let state = self.state();
+            if ready(state) {
+                return state;
+            }
+            changed.await;
+        }
+    }
+
+    /// Counts a handled letter.
+    pub(crate) fn count(&self, message: &'static str, took: Duration) {
+        self.handled.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        if micros > self.slowest_micros.load(Ordering::Relaxed) {
+            let mut life = lock(&self.life);
+            self.slowest_micros.store(micros, Ordering::Relaxed);
+            life.slowest = message;
+        }
+    }
+}
+
+fn try_take(counter: &AtomicUsize, bound: usize) -> bool {
+    counter
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |taken| (taken < bound).then_some(taken + 1))
+        .is_ok()
+}
+
+/// Counts somebody who waits, also when the wait is given up.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Self(counter)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Remembers an end among the last [`EXITS_KEPT`].
+pub(crate) fn remember(exits: &mut VecDeque<Exit>, exit: Exit) {
+    if exits.len() == EXITS_KEPT {
+        exits.pop_front();
+    }
+    exits.push_back(exit);
+}
