@@ -279,7 +279,14 @@ impl<A: Supervised> Living<A> {
         self.pulse.leave();
         CURRENT.set(outer);
         match polled {
-            Ok(Poll::Pending) => Poll::Pending,
+            // a failure noted by a future that others wait for must not wait itself
+            Ok(Poll::Pending) => match self.cell.ending.take() {
+                Some(failed @ Ending::Failed(_)) => Poll::Ready(failed),
+                other => {
+                    self.cell.ending.replace(other);
+                    Poll::Pending
+                }
+            },
             Ok(Poll::Ready(())) => {
                 let otherwise = if self.grace.is_some() { Ending::Stopped } else { Ending::Completed };
                 Poll::Ready(self.cell.ending.borrow_mut().take().unwrap_or(otherwise))
@@ -329,14 +336,14 @@ impl<A: Supervised> Drop for Living<A> {
 enum After {
     Again { at: Instant },
     Wait,
-    End,
+    End(State),
 }
 
 /// Takes the child out of the books however its task ends, also when its arbiter stops.
-struct Books<A: Supervised> {
-    shared: Arc<Shared<A>>,
-    supervisor: Supervisor,
-    state: State,
+pub(crate) struct Books<A: Supervised> {
+    pub(crate) shared: Arc<Shared<A>>,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) state: State,
 }
 
 impl<A: Supervised> Drop for Books<A> {
@@ -348,13 +355,12 @@ impl<A: Supervised> Drop for Books<A> {
 }
 
 /// The task of a child.
-pub(crate) async fn run<A, F>(shared: Arc<Shared<A>>, factory: F, supervisor: Supervisor)
+pub(crate) async fn run<A, F>(mut books: Books<A>, factory: F)
 where
     A: Supervised,
     F: Fn(&Birth<A>) -> A + 'static,
 {
-    let mut books =
-        Books { shared: Arc::clone(&shared), supervisor: supervisor.clone(), state: State::Failed };
+    let (shared, supervisor) = (Arc::clone(&books.shared), books.supervisor.clone());
     let vital = &shared.vital;
     poll_fn(|cx| {
         vital.set_waker(cx.waker());
@@ -362,36 +368,36 @@ where
     })
     .await;
     let mut streak = 0_u32;
-    // an order may be older than the first birth
+    // letters may wait for the first birth, so it is not waited for as the later ones are
     let mut after = match vital.take_order() {
         Some(order) => between(&order, &supervisor.policy_of(vital)),
         None => After::Again { at: Instant::now() },
     };
     loop {
-        after = match after {
-            After::End => break,
-            After::Wait => match wait(&shared, &supervisor, None).await {
-                Some(order) => between(&order, &supervisor.policy_of(vital)),
-                None => After::Wait,
-            },
-            After::Again { at } => match wait(&shared, &supervisor, Some(at)).await {
-                Some(order) => between(&order, &supervisor.policy_of(vital)),
-                None => {
-                    let begun = Instant::now();
-                    let (ending, order) = live(&shared, &factory, &supervisor).await;
-                    let policy = supervisor.policy_of(vital);
-                    if begun.elapsed() >= policy.healthy_after.duration() {
-                        streak = 0;
-                    }
-                    record(&shared, &supervisor, &ending);
-                    decide(&shared, &supervisor, &policy, &ending, order, &mut streak)
+        let at = match after {
+            After::End(state) => {
+                books.state = state;
+                break;
+            }
+            After::Wait => None,
+            After::Again { at } => Some(at),
+        };
+        let order = wait(&shared, &supervisor, at).await;
+        let policy = supervisor.policy_of(vital);
+        after = match order {
+            Some(order) => between(&order, &policy),
+            None => {
+                let begun = Instant::now();
+                let (ending, order) = live(&shared, &factory, &supervisor).await;
+                let policy = supervisor.policy_of(vital);
+                if begun.elapsed() >= policy.healthy_after.duration() {
+                    streak = 0;
                 }
-            },
+                record(&shared, &supervisor, &ending);
+                decide(&shared, &supervisor, &policy, &ending, order, &mut streak)
+            }
         };
     }
-    let badly = lock(&vital.life).last.as_ref().is_some_and(Ending::is_bad);
-    books.state = if badly { State::Failed } else { State::Stopped };
-    drop(books);
 }
 
 /// Makes one birth and lives it.
@@ -451,10 +457,13 @@ fn record<A: Supervised>(shared: &Shared<A>, supervisor: &Supervisor, ending: &E
 /// What an order means to a child that is not alive.
 fn between(order: &Order, policy: &Policy) -> After {
     match order {
+        Order::Restart | Order::Reborn(_) if policy.restart == Restart::Temporary => {
+            After::End(State::Failed)
+        }
         Order::Kill | Order::Restart => After::Again { at: Instant::now() },
-        Order::Reborn(_) if policy.restart == Restart::Temporary => After::End,
         Order::Reborn(at) => After::Again { at: *at },
-        Order::Stop(_) | Order::Halt => After::End,
+        Order::Stop(_) => After::End(State::Stopped),
+        Order::Halt => After::End(State::Failed),
     }
 }
 
@@ -466,11 +475,14 @@ fn decide<A: Supervised>(
     order: Option<Order>,
     streak: &mut u32,
 ) -> After {
-    if let Some(order) = order.filter(|order| !matches!(order, Order::Kill)) {
-        return between(&order, policy);
+    let ended = After::End(if ending.is_bad() { State::Failed } else { State::Stopped });
+    match order {
+        None | Some(Order::Kill) => {}
+        Some(Order::Stop(_)) => return ended,
+        Some(order) => return between(&order, policy),
     }
     if !ending.asks_for(policy.restart) {
-        return After::End;
+        return ended;
     }
     match supervisor.child_ended(&shared.vital, ending) {
         Verdict::Again => {
@@ -479,7 +491,7 @@ fn decide<A: Supervised>(
             After::Again { at: Instant::now() + delay }
         }
         Verdict::AsOrdered => After::Wait,
-        Verdict::End => After::End,
+        Verdict::End => ended,
     }
 }
 

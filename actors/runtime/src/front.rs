@@ -244,7 +244,8 @@ impl<A: Supervised> Front<A> {
         self.0.vital.command(Order::Stop(later(grace)));
     }
 
-    /// Stops the actor and waits for its end: [`Ending::Stopped`], or [`Ending::Killed`] if the grace did not suffice.
+    /// Stops the actor and waits for its end: [`Ending::Stopped`], or [`Ending::Killed`] if the grace did not suffice. One
+    /// that was between two births gives the ending of the last.
     pub async fn stop(&self, grace: Duration) -> Ending {
         self.request_stop(grace);
         self.wait_ended().await

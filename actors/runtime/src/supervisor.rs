@@ -18,11 +18,11 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use crate::Supervised;
-use crate::child::{self, Birth};
+use crate::child::{self, Birth, Books};
 use crate::ending::{Ending, Exit};
 use crate::front::{Front, Shared, later};
 use crate::lock;
-use crate::mailbox::{Intake, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::registry::Entry;
 use crate::runtime::{Escalation, Runtime, World};
 use crate::vital::{CutOff, Order, State, Vital, remember};
@@ -185,7 +185,8 @@ enum Member {
 
 struct Book {
     phase: State,
-    until: Option<i64>,
+    /// End of its backoff, and the same in microseconds UTC.
+    until: Option<(Instant, i64)>,
     births: u64,
     streak: u32,
     last_failed: Option<Instant>,
@@ -271,7 +272,7 @@ impl Supervisor {
         let arbiter = spec.arbiter.clone().unwrap_or_else(|| self.0.arbiter.clone());
         let child = Supervisor::new(spec, Some(self.clone()), arbiter, Arc::clone(&self.0.world));
         let mut book = lock(&self.0.book);
-        if matches!(book.phase, State::Running | State::BackingOff) {
+        if book.phase == State::Running {
             book.members.insert(child.0.id, Member::Supervisor(child.clone()));
         } else {
             lock(&child.0.book).phase = State::Stopped;
@@ -296,21 +297,20 @@ impl Supervisor {
         });
         let open = {
             let mut book = lock(&self.0.book);
-            let open = matches!(book.phase, State::Running | State::BackingOff);
+            let open = book.phase == State::Running;
             if open {
                 book.members.insert(id, Member::Actor(Arc::clone(&shared) as Arc<dyn Entry>));
             }
             open
         };
         let front = Front(Arc::clone(&shared));
-        let supervisor = self.clone();
-        let task = move || {
-            actix_rt::spawn(child::run(shared, factory, supervisor));
-        };
-        if !open || !self.0.arbiter.spawn_fn(task) {
-            front.0.mailbox.clear(Intake::Closed);
-            self.forget(&front.0.vital);
-            front.0.vital.set_state(State::Stopped, None);
+        let state = if open { State::Failed } else { State::Stopped };
+        let books = Books { shared, supervisor: self.clone(), state };
+        if open {
+            // if the arbiter is gone, or goes before it comes to this, the books are closed as they are dropped
+            self.0.arbiter.spawn_fn(move || {
+                actix_rt::spawn(child::run(books, factory));
+            });
         }
         front
     }
@@ -403,7 +403,7 @@ impl Supervisor {
     fn count_restart(&self, id: u64) -> Counted {
         let intensity = self.intensity();
         let mut book = lock(&self.0.book);
-        if !matches!(book.phase, State::Running | State::BackingOff) {
+        if book.phase != State::Running {
             return Counted::Stopping;
         }
         let now = Instant::now();
@@ -457,7 +457,11 @@ impl Supervisor {
             book.last_failed = Some(Instant::now());
             book.streak
         };
-        self.order_reborn(Instant::now() + self.backoff(&policy, streak));
+        let delay = self.backoff(&policy, streak);
+        let at = Instant::now() + delay;
+        let micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+        lock(&self.0.book).until = Some((at, self.now_micros().saturating_add(micros)));
+        self.order_reborn(at);
     }
 
     fn order_reborn(&self, at: Instant) {
@@ -536,9 +540,11 @@ impl Supervisor {
                 Member::Supervisor(child) => supervisors.push(child.clone()),
             }
         }
+        let until = book.until.filter(|(at, _)| *at > Instant::now()).map(|(_, micros)| micros);
+        let waiting = until.is_some() && book.phase == State::Running;
         SupervisorView {
-            phase: book.phase,
-            until: book.until,
+            phase: if waiting { State::BackingOff } else { book.phase },
+            until,
             births: book.births,
             exits: book.exits.iter().cloned().collect(),
             intensity,

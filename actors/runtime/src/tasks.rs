@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
@@ -82,8 +82,11 @@ impl<A: Supervised> Tasks<A> {
             };
             let Some(set) = set.upgrade() else { return };
             set.live.borrow_mut().remove(&id);
-            if let (false, Some(owner)) = (set.closed.get(), owner.upgrade()) {
-                deliver(&owner, report(end));
+            let (false, Some(owner)) = (set.closed.get(), owner.upgrade()) else { return };
+            match catch_unwind(AssertUnwindSafe(|| report(end))) {
+                Ok(msg) => deliver(&owner, msg),
+                Err(payload) => tracing::error!(actor.name = %owner.vital.name,
+                    panic = %panic_message(&*payload), "the report of a task panicked"),
             }
         });
         self.set.live.borrow_mut().insert(id, task.abort_handle());
