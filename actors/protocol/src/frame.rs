@@ -499,14 +499,23 @@ impl sealed::Operation for WorkerOp {
 
 /// The bytes of one binary WebSocket message.
 pub fn encode<Op: Operation>(frame: &Frame<Op>) -> Bytes {
-    let mut writer = match frame {
-        Frame::Request { op, .. } => Writer::with_capacity(op.size_hint()),
-        Frame::Response(_) => Writer::with_capacity(64),
-    };
     match frame {
-        Frame::Request { seq, op } => op.write(*seq, &mut writer),
-        Frame::Response(response) => response.write(&mut writer),
+        Frame::Request { seq, op } => encode_request(*seq, op),
+        Frame::Response(response) => encode_response(response),
     }
+}
+
+/// The bytes of a request.
+pub fn encode_request<Op: Operation>(seq: u64, op: &Op) -> Bytes {
+    let mut writer = Writer::with_capacity(op.size_hint());
+    op.write(seq, &mut writer);
+    Bytes::from(writer.into_inner())
+}
+
+/// The bytes of a response.
+pub fn encode_response(response: &Response) -> Bytes {
+    let mut writer = Writer::with_capacity(64);
+    response.write(&mut writer);
     Bytes::from(writer.into_inner())
 }
 

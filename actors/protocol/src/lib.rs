@@ -39,7 +39,7 @@ pub use command::{
 pub use error::{DecodeError, Problem};
 pub use frame::{
     Frame, MasterFrame, MasterOp, Operation, Response, WorkerFrame, WorkerOp, decode_from_master,
-    decode_from_worker, encode,
+    decode_from_worker, encode, encode_request, encode_response,
 };
 pub use info::{COMMAND_VERSION, EXTENSIONS_KEY, InfoError, WorkerInfo};
 pub use settings::Settings;
