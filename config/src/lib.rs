@@ -4,10 +4,21 @@
 //! order, each file's `NAME.d/*.toml`, `GREENROOM_…` variables, `--set`. What comes out is a [`Settings`] in which every
 //! value has been checked, or [`Faults`] with all that is wrong at once.
 
+pub mod check;
+mod cross;
 pub mod expr;
+mod extract;
+mod fault;
+mod layers;
+mod load;
 pub mod sections;
 mod settings;
+mod source;
 pub mod values;
+
+pub use fault::{Fault, Faults, Place, Severity};
+pub use layers::LoadOptions;
+pub use load::{Loaded, Origin, load, load_text};
 
 pub use sections::builders::{Builder, BuilderOptions, Collapse};
 pub use sections::change_sources::{ChangeSource, GitPoller};

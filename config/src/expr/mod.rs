@@ -1,150 +1,51 @@
-//! `${{ … }}` in strings, and bare conditions.
+//! `${{ … }}` in strings, and bare conditions: both are CEL over `prop`, `src`, `worker`, `builder`, `build`, `change` and
+//! `secret`.
+//!
+//! Everything is read and checked when the configuration loads: syntax, size (4 KiB, 32 nested brackets), names. What is
+//! left for run time is evaluation over a [`Scope`]. CEL has no limit of cost, so evaluation is bounded by the length of
+//! lists and the nesting of `map`, `filter` and the like; still, **call `render` and `evaluate` from `spawn_blocking`**, never
+//! on an actor's thread.
+//!
+//! In a `run` string an expression becomes an environment variable, never shell text: see [`RunString`].
 
-use std::collections::BTreeMap;
+mod program;
+mod run;
+mod scope;
+mod shell;
+mod template;
 
-use serde::{Deserialize, Deserializer};
+pub(crate) use program::on_big_stack;
+pub use program::{Expr, NAMES};
+pub use run::{Rendered, Run, RunArgv, RunString};
+pub use scope::Scope;
+pub use template::{Template, TemplateValue};
 
-/// Why an expression could not be read or evaluated.
+use std::ops::Range;
+
+/// Why an expression cannot be read, or could not be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ExprError {
-    /// A lower-case fragment for people.
+    /// A lower-case fragment for people. Never holds a value when the expression reads `secret`.
     pub message: String,
+    /// What to do about it; may be empty.
+    pub help: String,
+    /// Where, in bytes of the string that was parsed.
+    pub span: Range<usize>,
 }
 
-/// The values that expressions see.
-#[derive(Clone, Debug, Default)]
-pub struct Scope {
-    #[allow(dead_code)]
-    variables: BTreeMap<String, serde_json::Value>,
-}
-
-/// A string that may hold `${{ … }}`.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Template(String);
-
-/// A TOML value whose strings may hold `${{ … }}`.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct TemplateValue(serde_json::Value);
-
-/// What a step runs.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Run {
-    /// A string for `sh -c`.
-    Script(RunString),
-    /// Arguments that are executed as they are.
-    Argv(RunArgv),
-}
-
-/// A shell script in which each `${{ … }}` becomes a variable.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunString(String);
-
-/// A list of arguments.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunArgv(Vec<Template>);
-
-/// A script with the environment that its expressions became.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
-    /// The text for `sh -c`.
-    pub script: String,
-    /// Variables to add to the command's environment.
-    pub env: Vec<(String, String)>,
-}
-
-impl Scope {
-    /// An empty scope.
-    pub fn new() -> Self {
-        Self::default()
+impl ExprError {
+    pub(crate) fn new(message: impl Into<String>, help: impl Into<String>, span: Range<usize>) -> Self {
+        ExprError { message: message.into(), help: help.into(), span }
     }
 
-    /// Sets one of the names `prop`, `src`, `worker`, `builder`, `build`, `change`, `secret`.
-    ///
-    /// # Errors
-    /// When a list in it is longer than expressions may look at.
-    pub fn set(&mut self, name: &str, value: serde_json::Value) -> Result<(), ExprError> {
-        self.variables.insert(name.to_owned(), value);
-        Ok(())
-    }
-}
-
-impl Template {
-    /// Reads a string.
-    ///
-    /// # Errors
-    /// When an expression in it is malformed.
-    pub fn parse(text: &str) -> Result<Self, ExprError> {
-        Ok(Template(text.to_owned()))
+    /// The same error, further right.
+    pub(crate) fn shifted(mut self, by: usize) -> Self {
+        self.span = self.span.start + by..self.span.end + by;
+        self
     }
 
-    /// The value: of the expression's own type when the template is one whole `${{ … }}`, else text.
-    ///
-    /// # Errors
-    /// When an expression cannot be evaluated.
-    pub fn render(&self, _scope: &Scope) -> Result<serde_json::Value, ExprError> {
-        Ok(self.0.clone().into())
-    }
-
-    /// The value as text.
-    ///
-    /// # Errors
-    /// When an expression cannot be evaluated.
-    pub fn render_text(&self, _scope: &Scope) -> Result<String, ExprError> {
-        Ok(self.0.clone())
-    }
-}
-
-impl TemplateValue {
-    /// The value with all its strings rendered.
-    ///
-    /// # Errors
-    /// When an expression cannot be evaluated.
-    pub fn render(&self, _scope: &Scope) -> Result<serde_json::Value, ExprError> {
-        Ok(self.0.clone())
-    }
-}
-
-impl Run {
-    pub(crate) fn short_name(&self) -> String {
-        "shell".to_owned()
-    }
-}
-
-impl RunString {
-    /// The script, and the environment that its expressions became.
-    ///
-    /// # Errors
-    /// When an expression cannot be evaluated.
-    pub fn render(&self, _scope: &Scope) -> Result<Rendered, ExprError> {
-        Ok(Rendered { script: self.0.clone(), env: Vec::new() })
-    }
-}
-
-impl RunArgv {
-    /// The arguments: a list splices, null drops.
-    ///
-    /// # Errors
-    /// When an expression cannot be evaluated, or nothing is left.
-    pub fn render(&self, scope: &Scope) -> Result<Vec<String>, ExprError> {
-        self.0.iter().map(|it| it.render_text(scope)).collect()
-    }
-}
-
-impl<'de> Deserialize<'de> for Template {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Template)
-    }
-}
-
-impl<'de> Deserialize<'de> for TemplateValue {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        serde_json::Value::deserialize(deserializer).map(TemplateValue)
-    }
-}
-
-impl<'de> Deserialize<'de> for Run {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|it| Run::Script(RunString(it)))
+    pub(crate) fn into_serde<E: serde::de::Error>(self) -> E {
+        crate::values::serde_fault_at(&self.message, &self.help, self.span)
     }
 }

@@ -1,0 +1,266 @@
+//! What no value can check alone: names that must exist elsewhere, keys that go together, parts that nothing uses.
+
+use std::collections::BTreeSet;
+
+use crate::extract::{Parts, Report};
+use crate::fault::{Fault, suggest};
+use crate::sections::change_sources::ChangeSource;
+use crate::sections::schedulers::{Filter, ForceScheduler, Parameter, ParameterKind, Scheduler};
+use crate::sections::steps::{GitMethod, GitMode, StepAction};
+use crate::sections::workers::WorkerKind;
+use crate::sections::www::Auth;
+use crate::values::{NameList, Patterns};
+
+/// Checks everything that could be read.
+pub(crate) fn check(parts: &Parts, report: &mut Report<'_>) {
+    www(parts, report);
+    supervision(parts, report);
+    workers(parts, report);
+    change_sources(parts, report);
+    schedulers(parts, report);
+    builders(parts, report);
+    unused(parts, report);
+}
+
+fn path(parts: &[&str]) -> Vec<String> {
+    parts.iter().map(|it| (*it).to_owned()).collect()
+}
+
+fn www(parts: &Parts, report: &mut Report<'_>) {
+    if let Some(www) = &parts.www
+        && www.auth == Auth::None
+        && !www.listen.is_loopback()
+    {
+        let message = "with auth = \"none\" everybody who reaches this address may do everything";
+        let help = format!("listen on 127.0.0.1:{} and put a proxy before it", www.listen.0.port());
+        report.push(&path(&["www", "listen"]), false, Fault::error("open-to-all", message).help(help));
+    }
+}
+
+fn supervision(parts: &Parts, report: &mut Report<'_>) {
+    let Some(supervision) = &parts.supervision else { return };
+    let mut check = |at: Vec<String>, backoff: crate::Backoff| {
+        if backoff.min > backoff.max {
+            let message = format!("`min` ({}) is longer than `max` ({})", backoff.min, backoff.max);
+            report.push(&at, false, Fault::error("bad-value", message));
+        }
+    };
+    check(path(&["supervision", "backoff"]), supervision.backoff);
+    for (section, patches) in [("kinds", &supervision.kinds), ("names", &supervision.names)] {
+        for (name, patch) in patches {
+            if let Some(backoff) = patch.backoff {
+                check(path(&["supervision", section, name, "backoff"]), backoff);
+            }
+        }
+    }
+}
+
+fn workers(parts: &Parts, report: &mut Report<'_>) {
+    for (name, worker) in &parts.workers {
+        let at = |key: &str| path(&["workers", name, key]);
+        if name.contains(':') {
+            let message = "a worker's name cannot hold `:`, which ends the name when it logs in";
+            report.push(&path(&["workers", name]), true, Fault::error("bad-name", message));
+        }
+        match worker.kind {
+            WorkerKind::Remote if worker.password.is_none() => {
+                let fault = Fault::error("missing-key", format!("the remote worker `{name}` has no password"));
+                let help = "add password = { file = \"…\" }, or kind = \"local\" for one that this master starts";
+                report.push(&path(&["workers", name]), true, fault.help(help));
+            }
+            WorkerKind::Remote if worker.dir.is_some() => {
+                report.push(&at("dir"), true, Fault::warning("no-effect", "`dir` is for local workers only"));
+            }
+            WorkerKind::Local if worker.password.is_some() => {
+                let message = "a local worker needs no password: the master starts it";
+                report.push(&at("password"), true, Fault::warning("no-effect", message));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn change_sources(parts: &Parts, report: &mut Report<'_>) {
+    for (name, source) in &parts.change_sources {
+        let ChangeSource::GitPoller(poller) = source;
+        let at = |key: &str| path(&["change-sources", name, key]);
+        for (key, duration) in [("interval", poller.interval), ("timeout", poller.timeout)] {
+            if duration.is_zero() {
+                report.push(&at(key), false, Fault::error("bad-value", format!("`{key}` cannot be zero")));
+            }
+        }
+        if poller.repository.trim().is_empty() {
+            report.push(&at("repository"), false, Fault::error("bad-value", "the repository's URL is empty"));
+        }
+        never_matches(report, &at("branches"), Some(&poller.branches));
+    }
+}
+
+fn never_matches(report: &mut Report<'_>, at: &[String], patterns: Option<&Patterns>) {
+    if patterns.is_some_and(|it| it.source().is_empty()) {
+        let fault = Fault::warning("never-matches", "an empty list matches nothing");
+        report.push(at, false, fault.help("leave it out to match everything"));
+    }
+}
+
+fn schedulers(parts: &Parts, report: &mut Report<'_>) {
+    for (name, scheduler) in &parts.schedulers {
+        if let NameList::Some(builders) = scheduler.builders() {
+            let at = path(&["schedulers", name, "builders"]);
+            unknown_names(parts, report, "builders", "builder", builders, &at);
+            if builders.is_empty() {
+                let fault = Fault::error("bad-value", format!("the scheduler `{name}` has no builders"));
+                report.push(&at, false, fault.help("name some, or write builders = \"*\""));
+            }
+        }
+        match scheduler {
+            Scheduler::SingleBranch(it) | Scheduler::AnyBranch(it) => filter(name, &it.filter, report),
+            Scheduler::Force(it) => force(name, it, report),
+        }
+    }
+}
+
+/// Faults for names in a list that its section does not have.
+fn unknown_names(
+    parts: &Parts,
+    report: &mut Report<'_>,
+    section: &str,
+    word: &str,
+    names: &[String],
+    at: &[String],
+) {
+    let empty = BTreeSet::new();
+    let known = parts.names.get(section).unwrap_or(&empty);
+    for (index, name) in names.iter().enumerate().filter(|(_, it)| !known.contains(*it)) {
+        let element = [at, &[index.to_string()]].concat();
+        // A single string stands where the list would.
+        let is_list = report.sources.iter().any(|it| it.root.get(&element).is_some());
+        let fault = Fault::error("unknown-name", format!("there is no {word} `{name}`"));
+        let help = suggest(name, known.iter().map(String::as_str));
+        report.push(if is_list { &element } else { at }, false, fault.help(help));
+    }
+}
+
+fn filter(name: &str, filter: &Filter, report: &mut Report<'_>) {
+    let fields = [
+        ("branch", &filter.branch),
+        ("repository", &filter.repository),
+        ("project", &filter.project),
+        ("codebase", &filter.codebase),
+        ("category", &filter.category),
+    ];
+    for (key, patterns) in fields {
+        never_matches(report, &path(&["schedulers", name, "filter", key]), patterns.as_ref());
+    }
+}
+
+fn force(name: &str, scheduler: &ForceScheduler, report: &mut Report<'_>) {
+    let mut seen = BTreeSet::new();
+    for (index, parameter) in scheduler.parameters.iter().enumerate() {
+        let index = index.to_string();
+        let at = |key: &str| path(&["schedulers", name, "parameters", &index, key]);
+        if parameter.name.trim().is_empty() {
+            report.push(&at("name"), false, Fault::error("bad-name", "a parameter needs a name"));
+        } else if !seen.insert(&parameter.name) {
+            let message = format!("there are two parameters `{}`", parameter.name);
+            report.push(&at("name"), false, Fault::error("duplicate-name", message));
+        }
+        let choice = parameter.kind == ParameterKind::Choice;
+        let text = matches!(parameter.kind, ParameterKind::String | ParameterKind::Text);
+        if choice && parameter.choices.is_empty() {
+            let at = path(&["schedulers", name, "parameters", &index]);
+            report.push(&at, true, Fault::error("missing-key", format!("`{}` has no choices", parameter.name)));
+        }
+        for (key, misplaced, where_it_belongs) in [
+            ("choices", !choice && !parameter.choices.is_empty(), "choice"),
+            ("multiple", !choice && parameter.multiple, "choice"),
+            ("regex", !text && parameter.regex.is_some(), "string or text"),
+        ] {
+            if misplaced {
+                let message = format!("`{key}` belongs to parameters of kind {where_it_belongs}");
+                report.push(&at(key), true, Fault::error("bad-value", message));
+            }
+        }
+        if let Some(message) = bad_default(parameter) {
+            report.push(&at("default"), false, Fault::error("bad-value", message));
+        }
+    }
+}
+
+/// What is wrong with the default of a parameter.
+fn bad_default(parameter: &Parameter) -> Option<String> {
+    let value = parameter.default.as_ref()?;
+    let choice = |it: &serde_json::Value| it.as_str().is_some_and(|it| parameter.choices.iter().any(|known| known == it));
+    let fits = match parameter.kind {
+        ParameterKind::String | ParameterKind::Text => value.is_string(),
+        ParameterKind::Int => value.is_i64(),
+        ParameterKind::Bool => value.is_boolean(),
+        ParameterKind::Choice if parameter.multiple => value.as_array().is_some_and(|it| it.iter().all(choice)),
+        ParameterKind::Choice => choice(value),
+    };
+    if !fits {
+        return Some(match parameter.kind {
+            ParameterKind::Choice => format!("the default is none of the choices: {}", parameter.choices.join(", ")),
+            ParameterKind::Int => "the default must be a whole number".to_owned(),
+            ParameterKind::Bool => "the default must be true or false".to_owned(),
+            _ => "the default must be a string".to_owned(),
+        });
+    }
+    let text = value.as_str().filter(|it| !it.is_empty())?;
+    let regex = parameter.regex.as_ref()?;
+    (!regex.is_full_match(text)).then(|| "the default does not match `regex`".to_owned())
+}
+
+fn builders(parts: &Parts, report: &mut Report<'_>) {
+    for (name, builder) in &parts.builders {
+        if let Some(workers) = &builder.options.workers {
+            let at = path(&["builders", name, "workers"]);
+            unknown_names(parts, report, "workers", "worker", workers, &at);
+            if workers.is_empty() {
+                let fault = Fault::error("bad-value", format!("the builder `{name}` has no workers"));
+                report.push(&at, false, fault.help("name some, or leave `workers` out for every worker"));
+            }
+        }
+        for (index, step) in builder.steps.iter().enumerate() {
+            let index = index.to_string();
+            let at = |key: &str| path(&["builders", name, "steps", &index, key]);
+            match &step.action {
+                StepAction::SetProperty(it) if it.value.is_some() == it.run.is_some() => {
+                    let message = "`set-property` needs either `value` or `run`";
+                    report.push(&path(&["builders", name, "steps", &index]), true, Fault::error("bad-value", message));
+                }
+                StepAction::Git(it) if it.mode == GitMode::Incremental && it.method != GitMethod::default() => {
+                    let message = "`method` has an effect only with mode = \"full\"";
+                    report.push(&at("method"), true, Fault::warning("no-effect", message));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Warnings for what nothing uses.
+fn unused(parts: &Parts, report: &mut Report<'_>) {
+    let empty = BTreeSet::new();
+    let names = |section: &str| parts.names.get(section).unwrap_or(&empty);
+    // A table that could not be read may use anything.
+    if parts.schedulers.len() == names("schedulers").len() {
+        for name in names("builders").iter().filter(|name| !parts.schedulers.values().any(|it| it.builders().contains(name))) {
+            let fault = Fault::warning("unused", format!("no scheduler asks the builder `{name}` for builds"));
+            report.push(&path(&["builders", name]), true, fault.help("name it in `builders` of a scheduler"));
+        }
+    }
+    if parts.builders.len() == names("builders").len() {
+        let uses = |name: &String| {
+            parts.builders.values().any(|it| it.options.workers.as_ref().is_none_or(|workers| workers.contains(name)))
+        };
+        for name in names("workers").iter().filter(|name| !uses(name)) {
+            let fault = Fault::warning("unused", format!("no builder uses the worker `{name}`"));
+            report.push(&path(&["workers", name]), true, fault);
+        }
+        if names("workers").is_empty() && !names("builders").is_empty() {
+            let fault = Fault::warning("unused", "there are builders but no workers, so that nothing can run");
+            report.push(&[], true, fault.help("add [workers.local] with kind = \"local\""));
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! From merged values to typed settings: each table alone, and within one table on past each fault, so that all are found.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use figment::error::{Actual, Kind as ErrorKind};
+use figment::value::{Dict, Value};
+use serde::de::DeserializeOwned;
+
+use crate::fault::{Fault, Place, suggest};
+use crate::sections::builders::{Builder, BuilderOptions};
+use crate::sections::change_sources::{self, ChangeSource, GitPoller};
+use crate::sections::database::Database;
+use crate::sections::master::Master;
+use crate::sections::mq::Mq;
+use crate::sections::schedulers::{self, ChangeScheduler, Filter, ForceScheduler, Scheduler};
+use crate::sections::steps::{self, GitStep, SetPropertyStep, ShellStep, Step, StepAction, StepOptions};
+use crate::sections::supervision::{Backoff, PolicyPatch, Supervision};
+use crate::sections::workers::Worker;
+use crate::sections::www::Www;
+use crate::source::{Kind, Source};
+use crate::values::split_fault;
+
+/// The sections, in the order of [`Settings`](crate::Settings).
+const SECTIONS: &[&str] = &[
+    "master", "database", "mq", "www", "supervision", "workers", "change-sources", "schedulers", "builders",
+];
+
+/// No table has more faults than this that are worth showing; it also ends the loop for certain.
+const MAX_FAULTS: usize = 64;
+
+/// Turns paths into places and notes faults.
+pub(crate) struct Report<'a> {
+    pub sources: &'a [Source],
+    pub faults: Vec<Fault>,
+}
+
+/// What could be read. A section or table with faults is left out; `names` knows those too.
+#[derive(Default)]
+pub(crate) struct Parts {
+    pub master: Option<Master>,
+    pub database: Option<Database>,
+    pub mq: Option<Mq>,
+    pub www: Option<Www>,
+    pub supervision: Option<Supervision>,
+    pub workers: BTreeMap<String, Worker>,
+    pub change_sources: BTreeMap<String, ChangeSource>,
+    pub schedulers: BTreeMap<String, Scheduler>,
+    pub builders: BTreeMap<String, Builder>,
+    /// The names in each keyed table, faulty ones included.
+    pub names: BTreeMap<&'static str, BTreeSet<String>>,
+}
+
+/// The keys that a table may have, whether they are set or not; for names that come from people.
+pub(crate) fn known_keys(path: &[String]) -> Vec<&'static str> {
+    let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    match path.as_slice() {
+        [] => SECTIONS.to_vec(),
+        ["master"] => fields_of::<Master>(),
+        ["database"] => fields_of::<Database>(),
+        ["mq"] => fields_of::<Mq>(),
+        ["www"] => fields_of::<Www>(),
+        ["supervision"] => fields_of::<Supervision>(),
+        ["supervision", "kinds" | "names", _] => fields_of::<PolicyPatch>(),
+        ["supervision", "backoff"] | ["supervision", "kinds" | "names", _, "backoff"] => fields_of::<Backoff>(),
+        ["workers", _] => fields_of::<Worker>(),
+        ["workers", _, "password"] => vec!["file", "env"],
+        ["change-sources", _] => with_kind(fields_of::<GitPoller>()),
+        ["schedulers", _] => with_kind([fields_of::<ChangeScheduler>(), fields_of::<ForceScheduler>()].concat()),
+        ["schedulers", _, "filter"] => fields_of::<Filter>(),
+        ["builders", _] => [fields_of::<BuilderOptions>(), vec!["steps"]].concat(),
+        _ => Vec::new(),
+    }
+}
+
+fn with_kind(mut fields: Vec<&'static str>) -> Vec<&'static str> {
+    fields.push("kind");
+    fields
+}
+
+/// The names of a struct's fields, as serde knows them.
+fn fields_of<T: DeserializeOwned>() -> Vec<&'static str> {
+    struct Probe<'a>(&'a mut &'static [&'static str]);
+    impl<'de> serde::Deserializer<'de> for Probe<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_any<V: serde::de::Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom("only asked for its fields"))
+        }
+
+        fn deserialize_struct<V: serde::de::Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            *self.0 = fields;
+            self.deserialize_any(visitor)
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+    let mut fields: &'static [&'static str] = &[];
+    drop(T::deserialize(Probe(&mut fields)));
+    fields.to_vec()
+}
+
+impl Report<'_> {
+    /// Where a path stands: in the last layer that has it, or has the nearest table around it.
+    pub fn place(&self, path: &[String], of_key: bool) -> Option<Place> {
+        for length in (1..=path.len()).rev() {
+            let around = length < path.len();
+            for (layer, source) in self.sources.iter().enumerate().rev() {
+                if source.kind != Kind::BuiltIn
+                    && let Some(node) = source.root.get(&path[..length])
+                {
+                    let span = if of_key || around { node.key.clone() } else { node.value.clone() };
+                    return Some(Place::new(&source.name, layer, &source.text, span));
+                }
+            }
+        }
+        None
+    }
+
+    /// Notes a fault about the value (or, for tables, the key) at `path`.
+    pub fn push(&mut self, path: &[String], of_key: bool, fault: Fault) {
+        let place = self.place(path, of_key);
+        self.faults.push(Fault { key: dotted(path), place, ..fault });
+    }
+
+    /// The text of a variable or flag that set this value.
+    fn given_text(&self, path: &[String]) -> Option<&str> {
+        let source = self.sources.iter().rev().find(|it| it.root.get(path).is_some())?;
+        match &source.kind {
+            Kind::Given(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Reads one table. After a fault the value at fault is taken out and reading goes on, so that the others are found too.
+    fn read<T: DeserializeOwned>(&mut self, value: &Value, base: &[String], more_keys: &[&'static str]) -> Option<T> {
+        let mut value = value.clone();
+        let mut removed: BTreeSet<Vec<String>> = BTreeSet::new();
+        let mut faulty = false;
+        for _ in 0..MAX_FAULTS {
+            let error = match T::deserialize(&value) {
+                Ok(read) => return Some(read).filter(|_| !faulty),
+                Err(error) => error,
+            };
+            let inner = error.path.clone();
+            let path = [base, &inner].concat();
+            if let ErrorKind::InvalidType(actual, _) = &error.kind
+                && !matches!(actual, Actual::Str(_))
+                && let Some(text) = self.given_text(&path)
+                && let Some(slot) = slot(&mut value, &inner)
+                && *slot != Value::from(text)
+            {
+                // `--set master.name=4`: what looks like a number may be meant as text.
+                *slot = Value::from(text);
+                continue;
+            }
+            faulty = true;
+            match &error.kind {
+                ErrorKind::MissingField(name) => {
+                    let mut missing = inner.clone();
+                    missing.push(name.to_string());
+                    if !removed.contains(&missing) {
+                        let message = format!("`{name}` is missing in `{}`", dotted(&path));
+                        let whole = [base, missing.as_slice()].concat();
+                        self.push(&path, true, Fault::error("missing-key", message));
+                        if let Some(fault) = self.faults.last_mut() {
+                            fault.key = dotted(&whole);
+                        }
+                    }
+                }
+                kind => self.value_fault(&path, kind, more_keys),
+            }
+            if inner.is_empty() || !remove(&mut value, &inner) {
+                return None;
+            }
+            removed.insert(inner);
+        }
+        None
+    }
+
+    fn value_fault(&mut self, path: &[String], kind: &ErrorKind, more_keys: &[&'static str]) {
+        let parent = dotted(&path[..path.len().saturating_sub(1)]);
+        let fault = match kind {
+            ErrorKind::UnknownField(name, expected) => {
+                // Keys of the same table that were read elsewhere belong to the suggestion, unless this is a table within it.
+                let known = expected.iter().chain(more_keys).copied();
+                let fault = Fault::error("unknown-key", format!("unknown key `{name}` in `{parent}`"));
+                return self.push(path, true, fault.help(suggest(name, known)));
+            }
+            ErrorKind::UnknownVariant(name, expected) => {
+                let fault = Fault::error("unknown-value", format!("unknown value `{name}`"));
+                fault.help(suggest(name, expected.iter().copied()))
+            }
+            ErrorKind::InvalidType(actual, expected) => {
+                let message = format!("expected {}, found {}", plain_words(expected), type_name(actual));
+                Fault::error("wrong-type", message)
+            }
+            ErrorKind::InvalidValue(_, expected) => Fault::error("bad-value", format!("expected {}", plain_words(expected))),
+            ErrorKind::Message(text) => {
+                let (message, help, span) = split_fault(text);
+                self.push(path, false, Fault::error("bad-value", message).help(help.unwrap_or_default()));
+                if let (Some(span), Some(fault)) = (span, self.faults.last_mut()) {
+                    narrow(fault, span);
+                }
+                return;
+            }
+            other => Fault::error("bad-value", other.to_string()),
+        };
+        self.push(path, false, fault);
+    }
+}
+
+/// Moves a fault's place to a part of the string that stands there, if the string is written without escapes.
+fn narrow(fault: &mut Fault, span: std::ops::Range<usize>) {
+    let Some(place) = &mut fault.place else { return };
+    let written = &place.text[place.span.clone()];
+    let quotes = ["\"\"\"\n", "'''\n", "\"\"\"", "'''", "\"", "'"];
+    let open = quotes.iter().find(|it| written.starts_with(**it)).map_or(0, |it| it.len());
+    let escapes = written.starts_with('"') && written.contains('\\');
+    if escapes || open + span.end > written.len() || span.is_empty() {
+        return;
+    }
+    let start = place.span.start + open;
+    *place = Place::new(&place.source, place.layer, &place.text, start + span.start..start + span.end);
+}
+
+/// A path as people write it.
+pub(crate) fn dotted(path: &[String]) -> String {
+    let mut text = String::new();
+    for name in path {
+        let bare = name.chars().all(|it| it.is_ascii_alphanumeric() || it == '-' || it == '_');
+        match name.parse::<usize>() {
+            Ok(index) if !text.is_empty() => text.push_str(&format!("[{index}]")),
+            _ => {
+                let dot = if text.is_empty() { "" } else { "." };
+                text.push_str(&if bare && !name.is_empty() { format!("{dot}{name}") } else { format!("{dot}{name:?}") });
+            }
+        }
+    }
+    text
+}
+
+/// Serde's words for types in the words of TOML.
+fn plain_words(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "a boolean" => "true or false",
+        "a nonzero u32" => "a whole number of at least 1",
+        "u32" | "i64" | "u64" => "a whole number of at least 0",
+        it if it.starts_with("struct ") => "a table",
+        it if it.starts_with("enum ") || it == "path string" => "a string",
+        it => it,
+    }
+}
+
+fn type_name(actual: &Actual) -> &'static str {
+    match actual {
+        Actual::Bool(_) => "a boolean",
+        Actual::Unsigned(_) | Actual::Signed(_) => "a whole number",
+        Actual::Float(_) => "a number with decimals",
+        Actual::Str(_) | Actual::Char(_) => "a string",
+        Actual::Seq => "a list",
+        Actual::Map => "a table",
+        _ => "something else",
+    }
+}
+
+/// The value at a path.
+pub(crate) fn slot<'a>(value: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
+    let Some((first, rest)) = path.split_first() else { return Some(value) };
+    match value {
+        Value::Dict(_, table) => slot(table.get_mut(first)?, rest),
+        Value::Array(_, list) => slot(list.get_mut(first.parse::<usize>().ok()?)?, rest),
+        _ => None,
+    }
+}
+
+/// Takes the value at a path out; an element of a list takes the list along, so that indices stay true.
+fn remove(value: &mut Value, path: &[String]) -> bool {
+    let Some((last, parent)) = path.split_last() else { return false };
+    match slot(value, parent) {
+        Some(Value::Dict(_, table)) => table.remove(last).is_some(),
+        Some(Value::Array(..)) => remove(value, parent),
+        _ => remove(value, parent),
+    }
+}
+
+fn path_of(parts: &[&str]) -> Vec<String> {
+    parts.iter().map(|it| (*it).to_owned()).collect()
+}
+
+/// Reads everything.
+pub(crate) fn extract(merged: &Value, report: &mut Report<'_>) -> Parts {
+    let empty = Dict::new();
+    let root = merged.as_dict().unwrap_or(&empty);
+    for name in root.keys().filter(|it| !SECTIONS.contains(&it.as_str())) {
+        let fault = Fault::error("unknown-key", format!("unknown section `{name}`"));
+        report.push(&path_of(&[name]), true, fault.help(suggest(name, SECTIONS.iter().copied())));
+    }
+    let mut parts = Parts {
+        master: section(root, "master", report),
+        database: section(root, "database", report),
+        mq: section(root, "mq", report),
+        www: section(root, "www", report),
+        supervision: section(root, "supervision", report),
+        ..Parts::default()
+    };
+    parts.workers = keyed(root, "workers", report, &mut parts.names, |value, path, report| report.read(value, path, &[]));
+    parts.change_sources = keyed(root, "change-sources", report, &mut parts.names, change_source);
+    parts.schedulers = keyed(root, "schedulers", report, &mut parts.names, scheduler);
+    parts.builders = keyed(root, "builders", report, &mut parts.names, builder);
+    parts
+}
+
+fn section<T: DeserializeOwned>(root: &Dict, name: &str, report: &mut Report<'_>) -> Option<T> {
+    report.read(root.get(name)?, &path_of(&[name]), &[])
+}
+
+/// Reads each table of a section alone.
+fn keyed<T>(
+    root: &Dict,
+    section: &'static str,
+    report: &mut Report<'_>,
+    names: &mut BTreeMap<&'static str, BTreeSet<String>>,
+    read: impl Fn(&Value, &[String], &mut Report<'_>) -> Option<T>,
+) -> BTreeMap<String, T> {
+    let mut found = BTreeMap::new();
+    let names = names.entry(section).or_default();
+    let Some(value) = root.get(section) else { return found };
+    let Some(tables) = value.as_dict() else {
+        let fault = Fault::error("wrong-type", format!("expected a table, `[{section}.NAME]`"));
+        report.push(&path_of(&[section]), false, fault);
+        return found;
+    };
+    for (name, value) in tables {
+        names.insert(name.clone());
+        let path = path_of(&[section, name]);
+        if name.trim().is_empty() || name.chars().any(char::is_control) {
+            report.push(&path, true, Fault::error("bad-name", "a name cannot be empty or hold control characters"));
+        }
+        let twin = tables.keys().find(|it| *it < name && it.to_lowercase() == name.to_lowercase());
+        if let Some(twin) = twin {
+            let message = format!("`{name}` and `{twin}` differ only in case");
+            report.push(&path, true, Fault::error("duplicate-name", message).help("rename one of them"));
+        }
+        if value.as_dict().is_none() {
+            report.push(&path, false, Fault::error("wrong-type", format!("expected a table, `[{section}.{name}]`")));
+        } else if let Some(read) = read(value, &path, report) {
+            found.insert(name.clone(), read);
+        }
+    }
+    found
+}
+
+/// Takes `kind` out of a table.
+fn take_kind(value: &Value, path: &[String], kinds: &[&'static str], report: &mut Report<'_>) -> Option<(String, Value)> {
+    let mut table = value.as_dict()?.clone();
+    let at = [path, &["kind".to_owned()]].concat();
+    let Some(kind) = table.remove("kind") else {
+        let message = format!("`kind` is missing in `{}`", dotted(path));
+        report.push(path, true, Fault::error("missing-key", message).help(format!("there are: {}", kinds.join(", "))));
+        return None;
+    };
+    match kind.as_str() {
+        Some(kind) if kinds.contains(&kind) => Some((kind.to_owned(), Value::from(table))),
+        Some(kind) => {
+            let fault = Fault::error("unknown-kind", format!("unknown kind `{kind}`"));
+            report.push(&at, false, fault.help(suggest(kind, kinds.iter().copied())));
+            None
+        }
+        None => {
+            report.push(&at, false, Fault::error("wrong-type", "expected a string"));
+            None
+        }
+    }
+}
+
+fn change_source(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<ChangeSource> {
+    let (_, value) = take_kind(value, path, change_sources::KINDS, report)?;
+    report.read(&value, path, &["kind"]).map(ChangeSource::GitPoller)
+}
+
+fn scheduler(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<Scheduler> {
+    let (kind, value) = take_kind(value, path, schedulers::KINDS, report)?;
+    match kind.as_str() {
+        "single-branch" => report.read(&value, path, &["kind"]).map(Scheduler::SingleBranch),
+        "any-branch" => report.read(&value, path, &["kind"]).map(Scheduler::AnyBranch),
+        _ => report.read(&value, path, &["kind"]).map(Scheduler::Force),
+    }
+}
+
+fn builder(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<Builder> {
+    let mut table = value.as_dict()?.clone();
+    let steps = table.remove("steps");
+    let options = report.read(&Value::from(table), path, &["steps"]);
+    let at = [path, &["steps".to_owned()]].concat();
+    let mut found = Vec::new();
+    let mut complete = true;
+    match steps.as_ref().map(|it| (it, it.as_array())) {
+        None => {}
+        Some((_, Some(list))) => {
+            for (index, value) in list.iter().enumerate() {
+                match step(value, &[at.as_slice(), &[index.to_string()]].concat(), report) {
+                    Some(step) => found.push(step),
+                    None => complete = false,
+                }
+            }
+        }
+        Some((_, None)) => {
+            let help = format!("begin each step with [[{}]]", dotted(&at));
+            report.push(&at, true, Fault::error("wrong-type", "expected a list of steps").help(help));
+            complete = false;
+        }
+    }
+    if steps.as_ref().is_none_or(|it| it.as_array().is_some_and(<[Value]>::is_empty)) {
+        let message = format!("the builder `{}` has no steps", path.last().map_or("", String::as_str));
+        let help = format!("begin each step with [[{}]]", dotted(&at));
+        report.push(path, true, Fault::error("no-steps", message).help(help));
+        return None;
+    }
+    Some(Builder { options: options?, steps: found }).filter(|_| complete)
+}
+
+/// Common keys and those of the kind are read apart, for each kind knows only its own.
+fn step(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<Step> {
+    let Some(table) = value.as_dict() else {
+        report.push(path, false, Fault::error("wrong-type", "expected a table, a step"));
+        return None;
+    };
+    let common = fields_of::<StepOptions>();
+    let mut table = table.clone();
+    let kind = match table.remove("kind") {
+        None if table.contains_key("run") => "shell".to_owned(),
+        None => {
+            let fault = Fault::error("missing-key", format!("`{}` has neither `run` nor `kind`", dotted(path)));
+            report.push(path, true, fault.help(format!("there are: {}", steps::KINDS.join(", "))));
+            return None;
+        }
+        Some(kind) => take_kind(&Value::from(Dict::from([("kind".to_owned(), kind)])), path, steps::KINDS, report)?.0,
+    };
+    let (common_part, own): (Dict, Dict) = table.into_iter().partition(|(key, _)| common.contains(&key.as_str()));
+    let options = report.read(&Value::from(common_part), path, &[]);
+    let mut more = common;
+    more.push("kind");
+    let own = Value::from(own);
+    let action = match kind.as_str() {
+        "shell" => report.read::<ShellStep>(&own, path, &more).map(StepAction::Shell),
+        "git" => report.read::<GitStep>(&own, path, &more).map(StepAction::Git),
+        _ => report.read::<SetPropertyStep>(&own, path, &more).map(StepAction::SetProperty),
+    };
+    Some(Step { options: options?, action: action? })
+}

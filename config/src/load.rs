@@ -1,0 +1,201 @@
+//! From files, variables and flags to [`Settings`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use figment::value::{Dict, Value};
+
+use crate::expr::on_big_stack;
+use crate::extract::{Parts, Report, dotted, extract, slot};
+use crate::fault::{Fault, Faults, Place, Severity, sort};
+use crate::layers::{LoadOptions, merge, read};
+use crate::source::{Kind, Node, Source};
+use crate::values::{Secret, split_fault};
+use crate::{Settings, cross};
+
+/// A configuration without errors.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The typed settings.
+    pub settings: Settings,
+    /// What is probably not meant, in the order of the layers and lines.
+    pub warnings: Vec<Fault>,
+    /// Where each value comes from, by key.
+    pub origins: BTreeMap<String, Origin>,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The file's path, `environment`, `--set` or `built-in defaults`.
+    pub source: String,
+    /// From 1.
+    pub line: usize,
+    /// In characters, from 1.
+    pub column: usize,
+}
+
+/// Reads, merges and checks all layers. It reads files and blocks: in a program of actors, call it before they start or on a
+/// thread for blocking work.
+///
+/// # Errors
+/// With everything that is wrong (warnings among it) as soon as one thing is an error.
+pub fn load(options: &LoadOptions) -> Result<Loaded, Faults> {
+    // Expressions are compiled while values are read, and their parser needs the stack.
+    on_big_stack(|| load_here(options))
+        .unwrap_or_else(|message| Err(Faults::new(vec![Fault::error("internal", message)])))
+}
+
+/// Reads a text as the only file; relative paths in it are relative to `dir`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(text: &str, dir: &Path) -> Result<Loaded, Faults> {
+    let mut faults = Vec::new();
+    let mut sources = read(&LoadOptions::default(), &mut faults);
+    match Source::parse("greenroom.toml".to_owned(), Kind::File(dir.to_owned()), sources.len(), text) {
+        Ok(source) => sources.push(source),
+        Err(more) => faults.extend(more),
+    }
+    on_big_stack(|| build(&sources, faults, &[]))
+        .unwrap_or_else(|message| Err(Faults::new(vec![Fault::error("internal", message)])))
+}
+
+fn load_here(options: &LoadOptions) -> Result<Loaded, Faults> {
+    let mut faults = Vec::new();
+    let sources = read(options, &mut faults);
+    build(&sources, faults, &options.env)
+}
+
+fn build(sources: &[Source], faults: Vec<Fault>, env: &[(String, String)]) -> Result<Loaded, Faults> {
+    // After a fault of syntax the rest of that file is unknown: its absence would look like faults of others.
+    if faults.iter().any(|it| matches!(it.code, "syntax" | "unreadable")) {
+        return Err(Faults::new(faults));
+    }
+    let mut merged = match merge(sources) {
+        Ok(merged) => merged,
+        Err(error) => return Err(Faults::new(vec![Fault::error("internal", error.to_string())])),
+    };
+    let mut report = Report { sources, faults };
+    resolve_paths(&mut merged, sources);
+    resolve_secrets(&mut merged, env, &mut report);
+    let parts = extract(&merged, &mut report);
+    cross::check(&parts, &mut report);
+    let mut faults = report.faults;
+    match assemble(parts) {
+        Some(settings) if faults.iter().all(|it| it.severity == Severity::Warning) => {
+            sort(&mut faults);
+            Ok(Loaded { settings, warnings: faults, origins: origins(sources) })
+        }
+        _ => Err(Faults::new(faults)),
+    }
+}
+
+fn assemble(parts: Parts) -> Option<Settings> {
+    let mut settings = Settings {
+        master: parts.master?,
+        database: parts.database?,
+        mq: parts.mq?,
+        www: parts.www?,
+        supervision: parts.supervision?,
+        workers: parts.workers,
+        change_sources: parts.change_sources,
+        schedulers: parts.schedulers,
+        builders: parts.builders,
+    };
+    settings.database.url.resolve(&settings.master.data_dir);
+    Some(settings)
+}
+
+/// The paths of all values that are paths to files.
+fn file_keys(merged: &Value) -> Vec<Vec<String>> {
+    let mut keys = vec![vec!["master".to_owned(), "data-dir".to_owned()]];
+    for name in worker_names(merged) {
+        let worker = vec!["workers".to_owned(), name];
+        keys.push([worker.as_slice(), &["dir".to_owned()]].concat());
+        keys.push([worker.as_slice(), &["password".to_owned(), "file".to_owned()]].concat());
+    }
+    keys
+}
+
+fn worker_names(merged: &Value) -> Vec<String> {
+    let workers = merged.as_dict().and_then(|it| it.get("workers")).and_then(Value::as_dict);
+    workers.map(|it| it.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// Makes paths relative to the file that says them.
+fn resolve_paths(merged: &mut Value, sources: &[Source]) {
+    for key in file_keys(merged) {
+        let source = sources.iter().rev().find(|it| it.root.get(&key).is_some());
+        let Some(Kind::File(dir)) = source.map(|it| &it.kind) else { continue };
+        let Some(slot) = slot(merged, &key) else { continue };
+        let joined = slot.as_str().map(|text| dir.join(text));
+        // A name that is not UTF-8 cannot stand in TOML, but the directory's may be one: then the path is left as it is.
+        if let Some(text) = joined.as_deref().and_then(Path::to_str) {
+            *slot = Value::from(text);
+        }
+    }
+}
+
+/// Replaces `{ file = … }` and `{ env = … }` by the secret's text.
+fn resolve_secrets(merged: &mut Value, env: &[(String, String)], report: &mut Report<'_>) {
+    for name in worker_names(merged) {
+        let key = vec!["workers".to_owned(), name, "password".to_owned()];
+        let Some(found) = slot(merged, &key) else { continue };
+        let Some(table) = found.as_dict() else { continue };
+        match secret(table, env) {
+            Ok(secret) => *found = Value::from(secret.expose()),
+            Err(message) => {
+                let (message, help, _) = split_fault(&message);
+                report.push(&key, false, Fault::error("bad-secret", message).help(help.unwrap_or_default()));
+                // Any text will do: the configuration is refused already.
+                *found = Value::from("unknown");
+            }
+        }
+    }
+}
+
+fn secret(table: &Dict, env: &[(String, String)]) -> Result<Secret, String> {
+    let forms = "\u{1f}write \"…\", { file = \"PATH\" } or { env = \"VARIABLE\" }";
+    let mut entries = table.iter();
+    let (Some((key, value)), None) = (entries.next(), entries.next()) else {
+        return Err(format!("a secret has exactly one source{forms}"));
+    };
+    match (key.as_str(), value.as_str()) {
+        ("file", Some(path)) => Secret::from_file(Path::new(path)),
+        ("env", Some(name)) => Secret::from_env(name, env),
+        ("file" | "env", None) => Err(format!("`{key}` must be a string{forms}")),
+        _ => Err(format!("unknown source of a secret `{key}`{forms}")),
+    }
+}
+
+/// Where each value comes from: the last layer that has it.
+fn origins(sources: &[Source]) -> BTreeMap<String, Origin> {
+    let mut origins = BTreeMap::new();
+    for (layer, source) in sources.iter().enumerate() {
+        collect(&source.root, &mut Vec::new(), &mut |path, node| {
+            let place = Place::new(&source.name, layer, &source.text, node.key.clone());
+            let origin = Origin { source: place.source, line: place.line, column: place.column };
+            origins.insert(dotted(path), origin);
+        });
+    }
+    origins
+}
+
+/// Visits everything that is no table; lists are one value, unless they are of tables.
+fn collect(node: &Node, path: &mut Vec<String>, visit: &mut impl FnMut(&[String], &Node)) {
+    let tables = node.list.iter().any(|it| !it.table.is_empty());
+    if node.table.is_empty() && !tables && !path.is_empty() {
+        return visit(path, node);
+    }
+    for (name, child) in &node.table {
+        path.push(name.clone());
+        collect(child, path, visit);
+        path.pop();
+    }
+    for (index, child) in node.list.iter().enumerate().filter(|_| tables) {
+        path.push(index.to_string());
+        collect(child, path, visit);
+        path.pop();
+    }
+}

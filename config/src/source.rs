@@ -1,0 +1,186 @@
+//! One layer of the configuration: its text, its values, and where each of them stands.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use figment::value::{Dict, Map, Tag, Value};
+use figment::{Metadata, Profile, Provider};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::fault::{Fault, Place};
+
+/// Where a layer comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `defaults.toml`.
+    BuiltIn,
+    /// A file, with the directory that relative paths in it are relative to.
+    File(PathBuf),
+    /// One variable or flag: its value as it was given, for fields that want text where it looks like a number.
+    Given(String),
+}
+
+/// One layer.
+pub(crate) struct Source {
+    pub name: String,
+    pub kind: Kind,
+    /// The text to show: secrets are blotted out, byte for byte.
+    pub text: Arc<str>,
+    pub root: Node,
+    pub values: Dict,
+}
+
+/// Where a value and its key stand in the text of a [`Source`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Node {
+    pub key: Range<usize>,
+    pub value: Range<usize>,
+    pub table: BTreeMap<String, Node>,
+    pub list: Vec<Node>,
+}
+
+impl Node {
+    pub fn get(&self, path: &[String]) -> Option<&Node> {
+        let Some((first, rest)) = path.split_first() else { return Some(self) };
+        let child = self.table.get(first).or_else(|| self.list.get(first.parse::<usize>().ok()?));
+        child?.get(rest)
+    }
+}
+
+impl Source {
+    /// Reads a TOML text.
+    ///
+    /// # Errors
+    /// With all faults of syntax in it.
+    pub fn parse(name: String, kind: Kind, layer: usize, text: &str) -> Result<Source, Vec<Fault>> {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            let shown: Arc<str> = blot_lines(text).into();
+            let fault = |error: &toml::de::Error| Fault {
+                place: Some(Place::new(&name, layer, &shown, error.span().unwrap_or(0..0))),
+                ..Fault::error("syntax", error.message())
+            };
+            return Err(errors.iter().map(fault).collect());
+        }
+        let mut shown = text.as_bytes().to_vec();
+        let (root, values) = table(document.get_ref());
+        blot(&root, &mut shown);
+        let shown = String::from_utf8(shown).unwrap_or_default();
+        Ok(Source { name, kind, text: shown.into(), root, values })
+    }
+
+    /// A layer that sets one value: `prefix` + `text` is what is shown.
+    pub fn given(name: &str, prefix: &str, path: &[String], text: &str) -> Source {
+        let line = format!("{prefix}{text}");
+        let mut node = Node { key: 0..prefix.len().saturating_sub(1), value: prefix.len()..line.len(), ..Node::default() };
+        let mut value = parse_value(text);
+        for name in path.iter().rev() {
+            let (key, span) = (node.key.clone(), node.value.clone());
+            let table = BTreeMap::from([(name.clone(), node)]);
+            node = Node { key, value: span, table, list: Vec::new() };
+            value = Value::from(Dict::from([(name.clone(), value)]));
+        }
+        let mut shown = line.into_bytes();
+        blot(&node, &mut shown);
+        let shown = String::from_utf8(shown).unwrap_or_default();
+        let values = value.into_dict().unwrap_or_default();
+        Source { name: name.to_owned(), kind: Kind::Given(text.to_owned()), text: shown.into(), root: node, values }
+    }
+}
+
+impl Provider for &Source {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+/// The value of a variable or flag: TOML if it is, else the text itself.
+fn parse_value(text: &str) -> Value {
+    match DeValue::parse(text) {
+        Ok(value) => convert(value.get_ref(), value.span()).1,
+        Err(_) => Value::from(text),
+    }
+}
+
+fn table(table: &DeTable<'_>) -> (Node, Dict) {
+    let (mut node, mut dict) = (Node::default(), Dict::new());
+    for (key, value) in table {
+        let (child, converted) = convert(value.get_ref(), value.span());
+        let name = key.get_ref().to_string();
+        node.table.insert(name.clone(), Node { key: key.span(), ..child });
+        dict.insert(name, converted);
+    }
+    (node, dict)
+}
+
+fn convert(value: &DeValue<'_>, span: Range<usize>) -> (Node, Value) {
+    let leaf = Node { value: span.clone(), ..Node::default() };
+    match value {
+        DeValue::String(text) => (leaf, Value::from(text.to_string())),
+        DeValue::Integer(number) => {
+            // What fits no 64 bits is kept as text, so that the field's own check refuses it.
+            let parsed = i64::from_str_radix(number.as_str(), number.radix());
+            (leaf, parsed.map_or_else(|_| Value::from(number.to_string()), Value::from))
+        }
+        DeValue::Float(number) => {
+            let parsed = number.as_str().parse::<f64>();
+            (leaf, parsed.map_or_else(|_| Value::from(number.as_str()), Value::from))
+        }
+        DeValue::Boolean(value) => (leaf, Value::from(*value)),
+        DeValue::Datetime(time) => (leaf, Value::from(time.to_string())),
+        DeValue::Array(items) => {
+            let (nodes, values) = items
+                .iter()
+                .map(|item: &Spanned<DeValue<'_>>| {
+                    let (node, value) = convert(item.get_ref(), item.span());
+                    (Node { key: item.span(), ..node }, value)
+                })
+                .unzip();
+            (Node { list: nodes, ..leaf }, Value::Array(Tag::Default, values))
+        }
+        DeValue::Table(inner) => {
+            let (node, dict) = table(inner);
+            (Node { value: span, ..node }, Value::from(dict))
+        }
+    }
+}
+
+/// Keys whose strings are never shown.
+fn is_secret(name: &str) -> bool {
+    name.to_lowercase().contains("password")
+}
+
+/// Overwrites secret strings, byte for byte, so that places stay true.
+fn blot(node: &Node, text: &mut [u8]) {
+    for (name, child) in &node.table {
+        if is_secret(name) && child.table.is_empty() {
+            if let Some(value) = text.get_mut(child.value.clone()) {
+                value.iter_mut().filter(|it| !matches!(it, b'"' | b'\'' | b'\n')).for_each(|it| *it = b'*');
+            }
+        } else {
+            blot(child, text);
+        }
+    }
+    node.list.iter().for_each(|child| blot(child, text));
+}
+
+/// For texts that do not parse: whatever follows a secret's name on its line.
+fn blot_lines(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let end = line.to_ascii_lowercase().find("password").map_or(line.len(), |at| at + "password".len());
+        shown.push_str(&line[..end]);
+        shown.extend(line[end..].bytes().map(|it| match it {
+            b'=' | b' ' | b'"' | b'\'' | b'{' | b'}' | b'\n' | b'\r' => char::from(it),
+            _ => '*',
+        }));
+    }
+    shown
+}
