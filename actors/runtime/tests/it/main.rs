@@ -1,5 +1,7 @@
 //! The runtime from outside: what a child, a caller, an operator and a test see.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod births;
 mod fronts;
 mod intensity;
