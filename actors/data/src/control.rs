@@ -3,50 +3,32 @@
 //! A control act is a row. The actor that owns the target sees its event (`control/builds/17/stop`), acts, and writes the
 //! answer (`Op::AnswerControl`) in the transaction of the effect.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use greenroom_model::write::{NewChange, NewControl};
 use greenroom_model::*;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::error::DataError;
+use crate::rw::Rw;
+use crate::subscription::{Delivery, Subscription};
+
+/// How long the answer to an act is waited for.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Asks for acts, once bound to who asks.
 #[derive(Clone)]
-pub struct Control {}
+pub struct Control {
+    pub(crate) rw: Rw,
+}
 
 /// A [`Control`] of one identity.
 #[derive(Clone)]
-pub struct BoundControl {}
-
-#[allow(unused_variables)]
-impl Control {
-    /// The permission of `identity` (a user's name or address; `anonymous` where nobody logs in).
-    pub fn bind(&self, identity: impl Into<String>) -> BoundControl {
-        unimplemented!()
-    }
-}
-
-#[allow(unused_variables)]
-impl BoundControl {
-    /// Who asks.
-    pub fn identity(&self) -> &str {
-        unimplemented!()
-    }
-
-    /// Asks and waits up to 10 s for the answer. The same `key` of the same identity asks only once, and gives the
-    /// first answer. What has no owner any more is answered here: stopping a finished build is done with null.
-    pub async fn act(
-        &self,
-        target: ControlTarget,
-        action: &str,
-        params: Value,
-        key: Option<String>,
-    ) -> Result<ControlAnswer, DataError> {
-        unimplemented!()
-    }
-
-    /// Adds a change, as a hook or a user sends it. Durable when it answers; tells whether it was new.
-    pub async fn add_change(&self, change: SentChange) -> Result<(ChangeId, bool), DataError> {
-        unimplemented!()
-    }
+pub struct BoundControl {
+    rw: Rw,
+    identity: String,
 }
 
 /// A change as it is sent to us: a [`write::NewChange`] that has no id yet.
@@ -68,4 +50,107 @@ pub struct SentChange {
     pub project: String,
     pub files: Vec<String>,
     pub properties: Properties,
+}
+
+impl Control {
+    /// The permission of `identity` (a user's name or address; `anonymous` where nobody logs in).
+    pub fn bind(&self, identity: impl Into<String>) -> BoundControl {
+        BoundControl { rw: self.rw.clone(), identity: identity.into() }
+    }
+}
+
+impl BoundControl {
+    /// Who asks.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Asks and waits up to 10 s for the answer. The same `key` of the same identity asks only once, and gives the
+    /// first answer. What has no owner any more is answered here: stopping a finished build is done with null.
+    pub async fn act(
+        &self,
+        target: ControlTarget,
+        action: &str,
+        params: Value,
+        key: Option<String>,
+    ) -> Result<ControlAnswer, DataError> {
+        if action == "stop"
+            && let ControlTarget::Build(build) = &target
+            && self.rw.ro().get::<Build>(build.0).await?.value.is_none_or(|b| b.complete_at.is_some())
+        {
+            return Ok(ControlAnswer::Done(Value::Null));
+        }
+        let id = self.rw.new_id::<ControlId>()?;
+        // Listening begins before asking, so that no answer is missed.
+        let answers = self.listen(id).await?;
+        let action = action.to_owned();
+        let new = NewControl { id, identity: self.identity.clone(), key, target, action, params };
+        let asked = self.rw.write(vec![Op::AskControl(Box::new(new))]).await?;
+        let act = match asked.outcomes.into_iter().next() {
+            Some(Outcome::Control(act)) => act,
+            other => return Err(DataError::unavailable(format!("unexpected outcome {other:?}"))),
+        };
+        if let Some(answer) = &act.answer {
+            return Ok(answer.clone());
+        }
+        let answers = if act.id == id { answers } else { self.listen(act.id).await? };
+        self.answer_to(act, answers).await
+    }
+
+    async fn listen(&self, id: ControlId) -> Result<Subscription, DataError> {
+        let topic = Pattern::parse(&format!("control/acts/{id}/answered"));
+        self.rw.ro().subscribe(vec![topic], None).await
+    }
+
+    async fn answer_to(
+        &self,
+        act: Arc<ControlAct>,
+        mut answers: Subscription,
+    ) -> Result<ControlAnswer, DataError> {
+        // An act that was asked for before may have been answered just before listening began.
+        if let Some(answer) = self.rw.ro().control_act(act.id).await?.value.and_then(|a| a.answer.clone()) {
+            return Ok(answer);
+        }
+        let wait = async {
+            loop {
+                match answers.next().await {
+                    Delivery::Event(event) => {
+                        if let Record::Control(act) = &event.frame.event.what.record
+                            && let Some(answer) = &act.answer
+                        {
+                            return Ok(answer.clone());
+                        }
+                    }
+                    Delivery::Ended(_) => return Err(DataError::NoAnswer(ANSWER_WITHIN)),
+                }
+            }
+        };
+        timeout(ANSWER_WITHIN, wait).await.unwrap_or(Err(DataError::NoAnswer(ANSWER_WITHIN)))
+    }
+
+    /// Adds a change, as a hook or a user sends it. Durable when it answers; tells whether it was new.
+    pub async fn add_change(&self, change: SentChange) -> Result<(ChangeId, bool), DataError> {
+        let new = NewChange {
+            id: self.rw.new_id()?,
+            origin: change.origin,
+            author: change.author,
+            committer: change.committer,
+            comments: change.comments,
+            branch: change.branch,
+            revision: change.revision,
+            revlink: change.revlink,
+            when: change.when.unwrap_or_else(|| self.rw.now()),
+            category: change.category,
+            repository: change.repository,
+            codebase: change.codebase,
+            project: change.project,
+            files: change.files,
+            properties: change.properties,
+        };
+        let done = self.rw.write(vec![Op::AddChange(Box::new(new))]).await?;
+        match done.outcomes.first() {
+            Some(Outcome::Change { id, new }) => Ok((*id, *new)),
+            other => Err(DataError::unavailable(format!("unexpected outcome {other:?}"))),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use greenroom_model::wire::{self, Lookup};
-use greenroom_model::{Event, Key};
+use greenroom_model::{Clock, Event, Key};
 
 /// An event with its routing keys and public form.
 #[derive(Debug)]
@@ -16,12 +16,20 @@ pub struct Frame {
     pub json: Arc<str>,
     /// The clock after it, as text: exact for everybody who has got everything up to it.
     pub clock: Arc<str>,
+    /// The same.
+    pub clock_value: Clock,
 }
 
 impl Frame {
     /// Renders an event.
-    pub fn new(event: Event, clock: Arc<str>, lookup: &dyn Lookup) -> Self {
-        Self { keys: event.what.keys(), json: wire::render(&event.what.record, lookup).into(), clock, event }
+    pub fn new(event: Event, clock: Clock, lookup: &dyn Lookup) -> Self {
+        let json = wire::render(&event.what.record, lookup).into();
+        Self { keys: event.what.keys(), json, clock: clock.to_string().into(), clock_value: clock, event }
+    }
+
+    /// About what it costs a queue, in bytes.
+    pub fn size(&self) -> usize {
+        self.json.len() + 64
     }
 }
 
@@ -32,6 +40,8 @@ pub struct Delivered {
     pub frame: Arc<Frame>,
     /// Which of its keys was selected.
     pub key: usize,
+    /// The subscription's clock after it, as text.
+    pub clock: Arc<str>,
 }
 
 impl Delivered {

@@ -95,6 +95,36 @@ pub struct Hot {
 }
 
 impl Hot {
+    /// Nothing, at a clock.
+    pub(crate) fn empty(clock: Clock) -> Self {
+        Self {
+            clock_text: clock.to_string().into(),
+            clock,
+            masters: Table::new_sync(),
+            builders: Table::new_sync(),
+            workers: Table::new_sync(),
+            schedulers: Table::new_sync(),
+            change_sources: Table::new_sync(),
+            projects: Table::new_sync(),
+            requests: Table::new_sync(),
+            buildsets: Table::new_sync(),
+            builds: Table::new_sync(),
+            properties: HashTrieMapSync::new_sync(),
+            steps: Table::new_sync(),
+            logs: Table::new_sync(),
+            changes: Table::new_sync(),
+            controls: RedBlackTreeMapSync::new_sync(),
+            builds_floor: 0,
+            changes_floor: 0,
+            requests_floor: 0,
+            buildsets_floor: 0,
+            total_builds: 0,
+            total_changes: 0,
+            total_requests: 0,
+            total_buildsets: 0,
+        }
+    }
+
     /// The builder of that name.
     pub fn builder_named(&self, name: &str) -> Option<&Shown<Builder>> {
         self.builders.values().find(|b| b.name == name)

@@ -15,6 +15,7 @@
 //! [`DataActor`]: actor::DataActor
 
 pub mod actor;
+mod cache;
 pub mod control;
 pub mod error;
 pub mod frame;
@@ -25,7 +26,9 @@ pub mod listener;
 pub mod merger;
 pub mod ro;
 pub mod rw;
+mod select;
 pub mod start;
+mod subscription;
 
 pub use control::{BoundControl, Control, SentChange};
 pub use error::DataError;

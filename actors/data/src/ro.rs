@@ -4,12 +4,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use greenroom_db as db;
+use greenroom_model::query::{Compare, FieldValue};
 use greenroom_model::*;
+use greenroom_mq::Broker;
+use greenroom_runtime::{ChildSpec, Front, Supervisor, SupervisorSpec};
 
+use crate::actor::{DataActor, Published, read};
 use crate::error::DataError;
-use crate::hot::{Hot, Readable, Shown};
-use crate::hub::Subscription;
+use crate::hot::{Hot, Readable, Shown, show};
+use crate::hub::Hub;
+use crate::select::{ById, by_id, order, passes};
+use crate::subscription::Subscription;
+
+/// The most text that one read of a log gives, in bytes.
+const LOG_PIECE: usize = 1 << 20;
+/// The most builds of a change that are read.
+const BUILDS_OF_CHANGE: u64 = 1_000;
 
 /// A value with the clock that it was read at.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +31,18 @@ pub struct Snapshot<T> {
     pub value: T,
     /// Exactly the events of this clock are contained.
     pub clock: Clock,
+}
+
+impl<T> Snapshot<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> Snapshot<U> {
+        Snapshot { value: f(self.value), clock: self.clock }
+    }
+}
+
+impl<T> From<db::Snapshot<T>> for Snapshot<T> {
+    fn from(s: db::Snapshot<T>) -> Self {
+        Self { value: s.value, clock: s.clock }
+    }
 }
 
 /// A window of a log.
@@ -31,38 +56,104 @@ pub struct LogLines {
     pub count: i64,
 }
 
+/// What all facets stand on.
+pub(crate) struct Shared {
+    pub me: MasterId,
+    pub supervisor: Supervisor,
+    pub published: Published,
+    pub data: Front<DataActor>,
+    pub reader: Front<db::DbReader>,
+    pub logs: Front<db::LogReader>,
+    pub writer: Front<db::DbWriter>,
+    pub log_writer: Front<db::LogWriter>,
+    pub ids: db::IdAllocator,
+    /// Kept so that the bus lives as long as its users.
+    #[allow(dead_code)]
+    pub broker: Front<Broker>,
+}
+
+impl Shared {
+    /// The published snapshot. `start` waits for the first one, so there always is one.
+    pub fn hot(&self) -> Arc<Hot> {
+        self.published.load_full().unwrap_or_else(|| Arc::new(Hot::empty(Clock::default())))
+    }
+}
+
 /// Reads and subscribes. Cheap to clone, usable from any thread.
 #[derive(Clone)]
-pub struct Ro {}
+pub struct Ro {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) hub: Front<Hub>,
+}
 
-#[allow(unused_variables)]
 impl Ro {
+    /// The same facet with a hub of its own on the arbiter of the calling thread: its subscribers' events cross threads once,
+    /// however many they are. `name` must be unique.
+    pub fn on_own_hub(&self, name: &str) -> Ro {
+        let supervisor = self
+            .shared
+            .supervisor
+            .supervisor(SupervisorSpec::new(format!("hubs/{name}")).arbiter(actix::Arbiter::current()));
+        let hub = spawn_hub(&supervisor, &format!("hub/{name}"), self.shared.data.clone());
+        Ro { shared: self.shared.clone(), hub }
+    }
+
     /// This master.
     pub fn me(&self) -> MasterId {
-        unimplemented!()
+        self.shared.me
     }
 
     /// The hot state: no message, no database.
     pub fn hot(&self) -> Arc<Hot> {
-        unimplemented!()
+        self.shared.hot()
     }
 
     /// One entity; from the hot state if it is there.
-    pub async fn get<E: Readable>(&self, id: i64) -> Result<Snapshot<Option<Shown<E>>>, DataError> {
-        unimplemented!()
+    pub async fn get<E: Readable>(&self, id: i64) -> Result<Snapshot<Option<Shown<E>>>, DataError>
+    where
+        db::DbReader: actix::Handler<db::Get<E>>,
+    {
+        let hot = self.hot();
+        let found = E::table(&hot).and_then(|t| t.get(&id)).cloned();
+        let complete = E::table(&hot).is_some() && E::floor(&hot).is_none();
+        if found.is_some() || complete {
+            return Ok(Snapshot { value: found, clock: hot.clock.clone() });
+        }
+        let stored: Snapshot<_> = read(&self.shared.reader, db::Get::<E>::new(id)).await?.into();
+        Ok(stored.map(|e| e.map(|e| shown(e, &hot))))
     }
 
     /// A page of entities; from the hot state if that has all the query needs.
-    pub async fn list<E: Readable>(&self, query: Query) -> Result<Snapshot<Page<Shown<E>>>, DataError> {
-        unimplemented!()
+    pub async fn list<E: Readable>(&self, query: Query) -> Result<Snapshot<Page<Shown<E>>>, DataError>
+    where
+        db::DbReader: actix::Handler<db::List<E>>,
+    {
+        let hot = self.hot();
+        if let Some(value) = from_hot::<E>(&hot, &query) {
+            return Ok(Snapshot { value, clock: hot.clock.clone() });
+        }
+        let stored: Snapshot<_> = read(&self.shared.reader, db::List::<E>::new(query)).await?.into();
+        Ok(stored.map(|page| Page {
+            items: page.items.into_iter().map(|e| shown(e, &hot)).collect(),
+            total: page.total,
+        }))
     }
 
-    /// The properties of some builds; builds that do not exist are left out.
+    /// The properties of some builds; builds that have none are left out.
     pub async fn build_properties(
         &self,
         builds: &[BuildId],
     ) -> Result<Snapshot<HashMap<BuildId, Arc<Properties>>>, DataError> {
-        unimplemented!()
+        let hot = self.hot();
+        let known: HashMap<_, _> =
+            builds.iter().filter_map(|b| Some((*b, hot.properties.get(b)?.clone()))).collect();
+        // A kept build without kept properties has none.
+        if builds.iter().all(|b| known.contains_key(b) || hot.builds.contains_key(&b.0)) {
+            return Ok(Snapshot { value: known, clock: hot.clock.clone() });
+        }
+        let message = db::BuildPropertiesOf { builds: builds.to_vec() };
+        let stored: Snapshot<_> = read(&self.shared.reader, message).await?.into();
+        Ok(stored.map(|all| all.into_iter().map(|(b, p)| (b, Arc::new(p))).collect()))
     }
 
     /// The properties of a buildset.
@@ -70,17 +161,27 @@ impl Ro {
         &self,
         buildset: BuildsetId,
     ) -> Result<Snapshot<Option<Arc<Properties>>>, DataError> {
-        unimplemented!()
+        let message = db::BuildsetPropertiesOf { buildsets: vec![buildset] };
+        let stored: Snapshot<_> = read(&self.shared.reader, message).await?.into();
+        Ok(stored.map(|mut all| all.remove(&buildset).map(Arc::new)))
     }
 
-    /// The changes that a build has and its builder's last successful build before it on the same branch had not.
+    /// The changes that stand for a build's source stamps.
     pub async fn changes_of_build(&self, build: BuildId) -> Result<Snapshot<Vec<Shown<Change>>>, DataError> {
-        unimplemented!()
+        let stored: Snapshot<_> = read(&self.shared.reader, db::ChangesOfBuild { build }).await?.into();
+        Ok(self.shown_all(stored))
     }
 
-    /// The builds of a change's source stamp.
+    /// The builds of a change's source stamp, newest first.
     pub async fn builds_of_change(&self, change: ChangeId) -> Result<Snapshot<Vec<Shown<Build>>>, DataError> {
-        unimplemented!()
+        let message = db::BuildsOfChange { change, limit: BUILDS_OF_CHANGE };
+        let stored: Snapshot<_> = read(&self.shared.reader, message).await?.into();
+        Ok(self.shown_all(stored))
+    }
+
+    fn shown_all<E: Readable>(&self, stored: Snapshot<Vec<Arc<E>>>) -> Snapshot<Vec<Shown<E>>> {
+        let hot = self.hot();
+        stored.map(|all| all.into_iter().map(|e| shown(e, &hot)).collect())
     }
 
     /// What a scheduler must remember over a crash.
@@ -88,7 +189,7 @@ impl Ro {
         &self,
         scheduler: SchedulerId,
     ) -> Result<Snapshot<write::SchedulerState>, DataError> {
-        unimplemented!()
+        Ok(read(&self.shared.reader, db::SchedulerStateOf { scheduler }).await?.into())
     }
 
     /// What a change source must remember over a crash; null if nothing was stored.
@@ -96,17 +197,47 @@ impl Ro {
         &self,
         source: ChangeSourceId,
     ) -> Result<Snapshot<serde_json::Value>, DataError> {
-        unimplemented!()
+        Ok(read(&self.shared.reader, db::ChangeSourceStateOf { source }).await?.into())
+    }
+
+    /// A control act, answered or not.
+    pub async fn control_act(&self, act: ControlId) -> Result<Snapshot<Option<Arc<ControlAct>>>, DataError> {
+        Ok(read(&self.shared.reader, db::ControlActOf { act }).await?.into())
     }
 
     /// Some lines of a log, from line `first` (0-based), at most `count`. Past the end: none.
     pub async fn log_lines(&self, log: LogId, first: i64, count: i64) -> Result<LogLines, DataError> {
-        unimplemented!()
+        // A window of very long lines comes in pieces.
+        let mut lines = read_lines(&self.shared.logs, log, first, count).await?;
+        let mut text = Vec::new();
+        while let Some(next) = lines.next.filter(|_| lines.total < count) {
+            text.extend_from_slice(&lines.text);
+            let more = read_lines(&self.shared.logs, log, next, count - lines.total).await?;
+            lines = Piece { total: lines.total + more.total, ..more };
+        }
+        let text = if text.is_empty() {
+            lines.text
+        } else {
+            text.extend_from_slice(&lines.text);
+            text.into()
+        };
+        Ok(LogLines { first, text, count: lines.total })
     }
 
     /// All stored text of a log in the form of [`LogLines::text`], in pieces of bounded size.
     pub fn log_text(&self, log: LogId) -> BoxStream<'static, Result<Bytes, DataError>> {
-        unimplemented!()
+        let logs = self.shared.logs.clone();
+        stream::unfold(Some(0), move |next| {
+            let logs = logs.clone();
+            async move {
+                match read_lines(&logs, log, next?, i64::MAX).await {
+                    Ok(piece) if piece.text.is_empty() && piece.next.is_none() => None,
+                    Ok(piece) => Some((Ok(piece.text), piece.next)),
+                    Err(error) => Some((Err(error), None)),
+                }
+            }
+        })
+        .boxed()
     }
 
     /// Every event after `since` (now, if none is given) that a pattern selects.
@@ -118,6 +249,109 @@ impl Ro {
         patterns: Vec<Pattern>,
         since: Option<Clock>,
     ) -> Result<Subscription, DataError> {
-        unimplemented!()
+        Subscription::begin(self.shared.clone(), self.hub.clone(), patterns, since).await
+    }
+}
+
+/// Starts a hub.
+pub(crate) fn spawn_hub(supervisor: &Supervisor, name: &str, data: Front<DataActor>) -> Front<Hub> {
+    supervisor.spawn(ChildSpec::new(name).permanent().mailbox_bound(8_192), move |birth| {
+        Hub::new(birth, data.clone())
+    })
+}
+
+struct Piece {
+    text: Bytes,
+    total: i64,
+    next: Option<i64>,
+}
+
+async fn read_lines(
+    logs: &Front<db::LogReader>,
+    log: LogId,
+    first: i64,
+    count: i64,
+) -> Result<Piece, DataError> {
+    let message = db::ReadLines { log, first, count, max_bytes: LOG_PIECE };
+    let lines = logs.ask(message).await?.map_err(DataError::unavailable)?;
+    Ok(Piece { text: lines.text, total: lines.count, next: lines.next })
+}
+
+fn shown<E: Readable>(entity: Arc<E>, hot: &Hot) -> Shown<E> {
+    let json = entity.render(hot);
+    show(entity, json)
+}
+
+/// The answer from the hot state, if that holds everything the query needs.
+fn from_hot<E: Readable>(hot: &Hot, query: &Query) -> Option<Page<Shown<E>>> {
+    let table = E::table(hot)?;
+    let Some(floor) = E::floor(hot) else {
+        let mut items: Vec<Shown<E>> =
+            table.values().filter(|e| passes::<E>(e, &query.filters)).cloned().collect();
+        // The table is in order of id already.
+        if by_id::<E>(query) != Some(ById::Ascending) {
+            order(&mut items, query);
+        }
+        return Some(cut(items, query));
+    };
+    let wants = |name: &str, value: FieldValue| {
+        query
+            .filters
+            .iter()
+            .any(|f| f.field == name && f.compare == Compare::Eq && f.values == [value.clone()])
+    };
+    // All kept: the whole history, or all that is unfinished.
+    let nothing_missing = floor.total == Some(table.size() as u64);
+    if nothing_missing || (floor.unfinished_kept && wants("complete", FieldValue::Bool(false))) {
+        let mut items: Vec<Shown<E>> =
+            table.values().filter(|e| passes::<E>(e, &query.filters)).cloned().collect();
+        order(&mut items, query);
+        return Some(cut(items, query));
+    }
+    newest::<E>(table, floor.id, query, known_total::<E>(hot, query)?)
+}
+
+fn cut<E>(items: Vec<Shown<E>>, query: &Query) -> Page<Shown<E>> {
+    let total = items.len() as u64;
+    let (offset, limit) = (query.offset as usize, query.limit.map_or(usize::MAX, |l| l as usize));
+    Page { items: items.into_iter().skip(offset).take(limit).collect(), total }
+}
+
+/// The newest entities first, if enough of them are kept.
+fn newest<E: Readable>(
+    table: &crate::hot::Table<E>,
+    floor: i64,
+    query: &Query,
+    total: u64,
+) -> Option<Page<Shown<E>>> {
+    let limit = query.limit?;
+    if by_id::<E>(query) != Some(ById::Descending) || query.order.len() > 1 {
+        return None;
+    }
+    let wanted = query.offset.checked_add(limit)? as usize;
+    let above = table.range((std::ops::Bound::Excluded(floor), std::ops::Bound::Unbounded));
+    let found: Vec<Shown<E>> = above
+        .rev()
+        .map(|(_, e)| e)
+        .filter(|e| passes::<E>(e, &query.filters))
+        .take(wanted)
+        .cloned()
+        .collect();
+    (found.len() == wanted)
+        .then(|| Page { items: found.into_iter().skip(query.offset as usize).collect(), total })
+}
+
+/// How many entities pass the filters, where that is known without counting.
+fn known_total<E: Readable>(hot: &Hot, query: &Query) -> Option<u64> {
+    let all = E::floor(hot)?.total?;
+    match query.filters.as_slice() {
+        [] => Some(all),
+        [f] if f.field == "complete" && f.compare == Compare::Eq && f.values == [FieldValue::Bool(true)] => {
+            let table = E::table(hot)?;
+            let unfinished =
+                table.values().filter(|e| e.field("complete") == FieldValue::Bool(false)).count();
+            Some(all - unfinished as u64)
+        }
+        _ => None,
     }
 }

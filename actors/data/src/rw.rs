@@ -1,11 +1,21 @@
 //! The facet that changes state and announces it, in one method. Only `process` and `link` hold it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use greenroom_db as db;
 use greenroom_model::*;
+use tokio::time::{Instant, sleep};
 
 use crate::error::DataError;
 use crate::journal::Journal;
 use crate::ro::Ro;
+
+/// How long a write is asked for again while its outcome is unknown or the database is away.
+pub const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// The first wait before asking again; it doubles up to [`SLOWEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(5);
+const SLOWEST_RETRY: Duration = Duration::from_millis(500);
 
 /// Which stream a piece of log text came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,15 +30,27 @@ pub enum LogStream {
     Plain,
 }
 
+impl From<LogStream> for db::Stream {
+    fn from(stream: LogStream) -> Self {
+        match stream {
+            LogStream::Stdout => db::Stream::Out,
+            LogStream::Stderr => db::Stream::Err,
+            LogStream::Header => db::Stream::Header,
+            LogStream::Plain => db::Stream::Plain,
+        }
+    }
+}
+
 /// Changes state. Cheap to clone, usable from any thread.
 #[derive(Clone)]
-pub struct Rw {}
+pub struct Rw {
+    pub(crate) ro: Ro,
+}
 
-#[allow(unused_variables)]
 impl Rw {
     /// The reading facet.
     pub fn ro(&self) -> &Ro {
-        unimplemented!()
+        &self.ro
     }
 
     /// A new id, for an entity that is about to be written. No message, no database.
@@ -36,34 +58,65 @@ impl Rw {
     /// # Errors
     /// Unavailable, when the ids reserved ahead are used up (under a burst, for as long as a commit takes).
     pub fn new_id<I: AllocatedId>(&self) -> Result<I, DataError> {
-        unimplemented!()
+        match self.ro.shared.ids.take(I::KIND) {
+            Ok(id) => Ok(I::from(id)),
+            Err(exhausted) => {
+                // Nobody waits for it: whoever asks again finds more.
+                let _ = self.ro.shared.writer.tell(db::ReserveIds { kind: I::KIND, count: 1_000 });
+                Err(DataError::unavailable(exhausted))
+            }
+        }
     }
 
     /// The time, as new rows bear it.
     pub fn now(&self) -> Timestamp {
-        unimplemented!()
+        Timestamp(self.ro.shared.supervisor.runtime().now_micros())
     }
 
     /// Does all of `ops` or nothing, and answers when that is durable. Asks again by itself, under the same write id, when the
     /// outcome is unknown (a restart below) and, for a while, when the database is away.
     pub async fn write(&self, ops: Vec<Op>) -> Result<Committed, DataError> {
-        unimplemented!()
+        self.write_for(ops, WRITE_PATIENCE).await
+    }
+
+    /// As [`Rw::write`], asking again for so long.
+    pub(crate) async fn write_for(&self, ops: Vec<Op>, patience: Duration) -> Result<Committed, DataError> {
+        let runtime = self.ro.shared.supervisor.runtime();
+        let high = u128::from(runtime.dice().next_u64()) << 64;
+        let write = Write { id: WriteId(high | u128::from(runtime.dice().next_u64())), at: self.now(), ops };
+        let deadline = Instant::now() + patience;
+        let mut wait = FIRST_RETRY;
+        loop {
+            let why = match self.ro.shared.writer.ask(db::Commit(write.clone())).await {
+                Ok(Ok(committed)) => return Ok(committed),
+                Ok(Err(db::WriteError::Refused(refusal))) => return Err(refusal.into()),
+                Ok(Err(db::WriteError::Fenced)) => return Err(DataError::Fenced),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() + wait >= deadline {
+                return Err(DataError::unavailable(why));
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(SLOWEST_RETRY);
+        }
     }
 
     /// Ordered writes that are not awaited one by one.
     pub fn journal(&self) -> Journal {
-        unimplemented!()
+        Journal::new(self.clone())
     }
 
     /// Appends text (whole lines or parts of lines; valid UTF-8) to a log. Answers when there is room for more: await it before
     /// the next piece, so that memory stays bounded. The text is announced within a quarter of a second.
     pub async fn append_log(&self, log: LogId, stream: LogStream, text: Bytes) -> Result<(), DataError> {
-        unimplemented!()
+        let message = db::Append { log, stream: stream.into(), text };
+        self.ro.shared.log_writer.ask(message).await?.map_err(DataError::unavailable)
     }
 
     /// Ends a log: everything appended is durable, an unterminated last line gets its `\n`. Gives the number of lines, for
     /// [`Op::FinishLog`] (which the caller writes).
     pub async fn finish_log(&self, log: LogId) -> Result<i64, DataError> {
-        unimplemented!()
+        self.ro.shared.log_writer.ask(db::FinishLog { log }).await?.map_err(DataError::unavailable)
     }
 }

@@ -1,0 +1,246 @@
+//! How the cache follows events: every entity is replaced whole, and histories are cut at their bounds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use greenroom_model::wire::Lookup;
+use greenroom_model::*;
+use rpds::RedBlackTreeMapSync;
+
+use crate::hot::{Hot, RECENT_BUILDS, RECENT_CHANGES, Readable, Shown, Table, show};
+
+/// The cache under construction: the next snapshot, and what only its keeper needs.
+pub struct Cache {
+    /// The state after the last applied event.
+    pub hot: Hot,
+    steps_of: HashMap<BuildId, Vec<StepId>>,
+    logs_of: HashMap<StepId, Vec<LogId>>,
+    builds: Bound,
+    changes: Bound,
+    requests: Bound,
+    buildsets: Bound,
+}
+
+/// How many finished entities a history keeps.
+struct Bound {
+    limit: usize,
+    finished: usize,
+}
+
+impl Bound {
+    fn new(limit: usize) -> Self {
+        Self { limit, finished: 0 }
+    }
+
+    /// An entity above the floor is finished now: raises the floor while too many are kept.
+    fn finished<E: Readable>(
+        &mut self,
+        table: &mut Table<E>,
+        floor: &mut i64,
+        done: fn(&E) -> bool,
+        mut gone: impl FnMut(i64),
+    ) {
+        self.finished += 1;
+        while self.finished > self.limit {
+            let next = table.range((std::ops::Bound::Excluded(*floor), std::ops::Bound::Unbounded)).next();
+            let Some((id, oldest)) = next.map(|(id, e)| (*id, e.clone())) else { return };
+            *floor = id;
+            if done(&oldest) {
+                table.remove_mut(&id);
+                self.finished -= 1;
+                gone(id);
+            }
+        }
+    }
+}
+
+fn put<E: Readable>(table: &mut Table<E>, entity: &Arc<E>, json: &Arc<str>) -> bool {
+    let new = !table.contains_key(&entity.id());
+    table.insert_mut(entity.id(), Shown { entity: entity.clone(), json: json.clone() });
+    new
+}
+
+fn filled<E: Readable>(entities: Vec<Arc<E>>, lookup: &dyn Lookup) -> Table<E> {
+    let mut table = RedBlackTreeMapSync::new_sync();
+    for entity in entities {
+        let json = entity.render(lookup);
+        table.insert_mut(entity.id(), show(entity, json));
+    }
+    table
+}
+
+/// What the cache begins with; see the storage's `LoadHot`.
+pub struct Loaded {
+    /// The stored state.
+    pub state: greenroom_db::Hot,
+    /// Its clock.
+    pub clock: Clock,
+    /// How many there are in all: builds, changes, requests, buildsets.
+    pub totals: [u64; 4],
+}
+
+impl Cache {
+    /// The cache of a stored state.
+    pub fn new(Loaded { state, clock, totals }: Loaded) -> Self {
+        let masters = filled(state.masters, &wire::NoLookup);
+        let mut hot = Hot { masters, ..Hot::empty(clock) };
+        hot.builders = filled(state.builders, &wire::NoLookup);
+        hot.workers = filled(state.workers, &wire::NoLookup);
+        hot.schedulers = filled(state.schedulers, &hot);
+        hot.change_sources = filled(state.change_sources, &hot);
+        hot.projects = filled(state.projects, &wire::NoLookup);
+        hot.buildsets = filled(state.buildsets, &wire::NoLookup);
+        hot.requests = filled(state.requests, &wire::NoLookup);
+        hot.builds = filled(state.builds, &wire::NoLookup);
+        hot.steps = filled(state.steps, &wire::NoLookup);
+        hot.logs = filled(state.logs, &wire::NoLookup);
+        hot.changes = filled(state.changes, &wire::NoLookup);
+        for (build, properties) in state.properties {
+            hot.properties.insert_mut(build, Arc::new(properties));
+        }
+        for act in state.control {
+            hot.controls.insert_mut(act.id.0, act);
+        }
+        [hot.total_builds, hot.total_changes, hot.total_requests, hot.total_buildsets] = totals;
+        let mut cache = Self {
+            steps_of: HashMap::new(),
+            logs_of: HashMap::new(),
+            builds: Bound::new(RECENT_BUILDS),
+            changes: Bound::new(RECENT_CHANGES),
+            requests: Bound::new(RECENT_BUILDS),
+            buildsets: Bound::new(RECENT_BUILDS),
+            hot,
+        };
+        cache.index();
+        cache
+    }
+
+    /// Finds floors (below the oldest finished entity if anything older may exist) and what belongs to running builds.
+    fn index(&mut self) {
+        fn floor<E: Readable>(table: &Table<E>, total: u64, bound: &mut Bound, done: fn(&E) -> bool) -> i64 {
+            bound.finished = table.values().filter(|e| done(e)).count();
+            if table.size() as u64 >= total {
+                return 0;
+            }
+            table.values().find(|e| done(e)).map_or(i64::MAX, |e| e.id() - 1)
+        }
+        let hot = &mut self.hot;
+        hot.builds_floor =
+            floor(&hot.builds, hot.total_builds, &mut self.builds, |b| b.complete_at.is_some());
+        hot.changes_floor = floor(&hot.changes, hot.total_changes, &mut self.changes, |_| true);
+        hot.requests_floor =
+            floor(&hot.requests, hot.total_requests, &mut self.requests, |r| r.complete_at.is_some());
+        hot.buildsets_floor =
+            floor(&hot.buildsets, hot.total_buildsets, &mut self.buildsets, |b| b.complete_at.is_some());
+        for step in hot.steps.values() {
+            self.steps_of.entry(step.build).or_default().push(step.id);
+        }
+        for log in hot.logs.values() {
+            self.logs_of.entry(log.step).or_default().push(log.id);
+        }
+    }
+
+    /// Applies an event, whose entity's public form is `json`.
+    pub fn apply(&mut self, event: &Event, json: &Arc<str>) {
+        self.hot.clock.set(event.master, event.seq);
+        let hot = &mut self.hot;
+        match &event.what.record {
+            Record::Master(e) => {
+                put(&mut hot.masters, e, json);
+                self.show_masters_again();
+            }
+            Record::Builder(e) => _ = put(&mut hot.builders, e, json),
+            Record::Worker(e) => _ = put(&mut hot.workers, e, json),
+            Record::Scheduler(e) => _ = put(&mut hot.schedulers, e, json),
+            Record::ChangeSource(e) => _ = put(&mut hot.change_sources, e, json),
+            Record::Project(e) => _ = put(&mut hot.projects, e, json),
+            Record::Change(e) => {
+                hot.total_changes += 1;
+                put(&mut hot.changes, e, json);
+                self.changes.finished(&mut hot.changes, &mut hot.changes_floor, |_| true, |_| ());
+            }
+            Record::Buildset(e) => self.buildset(e, json, event.what.name),
+            Record::BuildRequest(e) => self.request(e, json, event.what.name),
+            Record::Build(e) => self.build(e, json, event.what.name),
+            Record::BuildProperties(e) => {
+                let mut all = hot.properties.get(&e.build).map(|p| (**p).clone()).unwrap_or_default();
+                all.extend(e.changed.iter().map(|(k, v)| (k.clone(), v.clone())));
+                hot.properties.insert_mut(e.build, Arc::new(all));
+            }
+            Record::Step(e) => {
+                if put(&mut hot.steps, e, json) {
+                    self.steps_of.entry(e.build).or_default().push(e.id);
+                }
+            }
+            Record::Log(e) => {
+                if put(&mut hot.logs, e, json) {
+                    self.logs_of.entry(e.step).or_default().push(e.id);
+                }
+            }
+            Record::Control(e) if e.answer.is_some() => _ = hot.controls.remove_mut(&e.id.0),
+            Record::Control(e) => hot.controls.insert_mut(e.id.0, e.clone()),
+        }
+    }
+
+    /// Schedulers and change sources show their master whole.
+    fn show_masters_again(&mut self) {
+        let schedulers: Vec<_> = self.hot.schedulers.values().map(|s| s.entity.clone()).collect();
+        self.hot.schedulers = filled(schedulers, &self.hot);
+        let sources: Vec<_> = self.hot.change_sources.values().map(|s| s.entity.clone()).collect();
+        self.hot.change_sources = filled(sources, &self.hot);
+    }
+
+    fn buildset(&mut self, e: &Arc<Buildset>, _: &Arc<str>, name: EventName) {
+        let hot = &mut self.hot;
+        hot.total_buildsets += u64::from(name == EventName::New);
+        // The event shows the scheduler too, which the collection does not.
+        put(&mut hot.buildsets, e, &e.render(&wire::NoLookup).into());
+        if e.complete_at.is_some() {
+            if e.id.0 <= hot.buildsets_floor {
+                hot.buildsets.remove_mut(&e.id.0);
+            } else {
+                let done = |b: &Buildset| b.complete_at.is_some();
+                self.buildsets.finished(&mut hot.buildsets, &mut hot.buildsets_floor, done, |_| ());
+            }
+        }
+    }
+
+    fn request(&mut self, e: &Arc<BuildRequest>, json: &Arc<str>, name: EventName) {
+        let hot = &mut self.hot;
+        hot.total_requests += u64::from(name == EventName::New);
+        put(&mut hot.requests, e, json);
+        if e.complete_at.is_some() {
+            if e.id.0 <= hot.requests_floor {
+                hot.requests.remove_mut(&e.id.0);
+            } else {
+                let done = |r: &BuildRequest| r.complete_at.is_some();
+                self.requests.finished(&mut hot.requests, &mut hot.requests_floor, done, |_| ());
+            }
+        }
+    }
+
+    fn build(&mut self, e: &Arc<Build>, json: &Arc<str>, name: EventName) {
+        let hot = &mut self.hot;
+        hot.total_builds += u64::from(name == EventName::New);
+        put(&mut hot.builds, e, json);
+        if e.complete_at.is_none() {
+            return;
+        }
+        for step in self.steps_of.remove(&e.id).unwrap_or_default() {
+            hot.steps.remove_mut(&step.0);
+            for log in self.logs_of.remove(&step).unwrap_or_default() {
+                hot.logs.remove_mut(&log.0);
+            }
+        }
+        if e.id.0 <= hot.builds_floor {
+            hot.builds.remove_mut(&e.id.0);
+            hot.properties.remove_mut(&e.id);
+        } else {
+            let properties = &mut hot.properties;
+            let done = |b: &Build| b.complete_at.is_some();
+            self.builds.finished(&mut hot.builds, &mut hot.builds_floor, done, |id| {
+                properties.remove_mut(&BuildId(id));
+            });
+        }
+    }
+}

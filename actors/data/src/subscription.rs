@@ -1,0 +1,342 @@
+//! One subscriber's view of the feed: what came after its clock first, then live; gaps fetched, repeats dropped.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use greenroom_db::{CurrentClock, EventPage, EventsAfter};
+use greenroom_model::{Clock, Pattern};
+use greenroom_runtime::Front;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use crate::actor::{FramesAfter, read};
+use crate::error::DataError;
+use crate::frame::{Delivered, Frame};
+use crate::hub::{Attach, Detach, Hub, QueueState, Queued, delivered};
+use crate::merger::Merger;
+use crate::ro::Shared;
+
+/// How many events of a master are read at once.
+const PAGE: u64 = 500;
+/// How long a subscription waits before it asks again while the feed is away.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// What a subscription gives.
+#[derive(Debug, Clone)]
+pub enum Delivery {
+    /// An event that one of its patterns selects.
+    Event(Delivered),
+    /// The subscription is over.
+    Ended(Ended),
+}
+
+/// Why a subscription is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It did not keep up: more than 1,000 events or 1 MiB were waiting for it. Subscribe again since the last clock.
+    Lagging,
+    /// What it still needed was pruned before it was read: take a new snapshot.
+    Gone,
+}
+
+/// A running subscription: every event after its clock that its patterns select, in order, none missed, none twice, over
+/// restarts of the actors below. Dropping it ends it.
+pub struct Subscription {
+    shared: Arc<Shared>,
+    hub: Front<Hub>,
+    patterns: Vec<Pattern>,
+    /// Everything selected up to here has been given.
+    at: Clock,
+    at_text: Arc<str>,
+    live: Option<Live>,
+    /// Read, not yet given.
+    replay: VecDeque<(Arc<Frame>, usize)>,
+    ended: Option<Ended>,
+}
+
+struct Live {
+    id: u64,
+    queue: mpsc::Receiver<Queued>,
+    state: Arc<QueueState>,
+    /// Up to here the queue says nothing: it must be replayed.
+    from: Clock,
+    hub_clock: Arc<ArcSwap<Clock>>,
+}
+
+impl Subscription {
+    /// Checks the clock and attaches. Used by [`crate::Ro::subscribe`].
+    pub(crate) async fn begin(
+        shared: Arc<Shared>,
+        hub: Front<Hub>,
+        patterns: Vec<Pattern>,
+        since: Option<Clock>,
+    ) -> Result<Self, DataError> {
+        if let Some(since) = &since {
+            check(&shared, since).await?;
+        }
+        let at = since.clone().unwrap_or_default();
+        let at_text = at.to_string().into();
+        let mut new =
+            Self { shared, hub, patterns, at, at_text, live: None, replay: VecDeque::new(), ended: None };
+        let from = new.attach().await;
+        if since.is_none() {
+            new.stand_at(from);
+        }
+        Ok(new)
+    }
+
+    /// The next delivery. After [`Delivery::Ended`] there is nothing else.
+    pub async fn next(&mut self) -> Delivery {
+        loop {
+            if let Some(ended) = self.ended {
+                return Delivery::Ended(ended);
+            }
+            if let Some(event) = self.from_replay() {
+                return Delivery::Event(event);
+            }
+            if !self.caught_up() {
+                if let Err(ended) = self.read_on().await {
+                    self.ended = Some(ended);
+                }
+                continue;
+            }
+            let Some(live) = &mut self.live else {
+                self.attach().await;
+                continue;
+            };
+            match live.queue.recv().await {
+                Some(queued) => {
+                    if let Some(event) = self.from_queue(queued) {
+                        return Delivery::Event(event);
+                    }
+                }
+                None => self.queue_closed(),
+            }
+        }
+    }
+
+    /// The next delivery, if there is one in memory now.
+    pub fn try_next(&mut self) -> Option<Delivery> {
+        loop {
+            if let Some(ended) = self.ended {
+                return Some(Delivery::Ended(ended));
+            }
+            if let Some(event) = self.from_replay() {
+                return Some(Delivery::Event(event));
+            }
+            if !self.caught_up() {
+                return None;
+            }
+            match self.live.as_mut()?.queue.try_recv() {
+                Ok(queued) => {
+                    if let Some(event) = self.from_queue(queued) {
+                        return Some(Delivery::Event(event));
+                    }
+                }
+                Err(mpsc::error::TryRecvError::Empty) => return None,
+                Err(mpsc::error::TryRecvError::Disconnected) => {
+                    self.queue_closed();
+                    return self.ended.map(Delivery::Ended);
+                }
+            }
+        }
+    }
+
+    /// The clock of the last event given, or the one begun with.
+    pub fn clock(&self) -> Clock {
+        self.at.clone()
+    }
+
+    /// The same as text.
+    pub fn clock_text(&self) -> Arc<str> {
+        self.at_text.clone()
+    }
+
+    /// If nothing waits to be given: the clock of the whole feed, at which this subscription then stands too, as text. For
+    /// progress marks on quiet subscriptions.
+    pub fn idle_clock(&mut self) -> Option<Arc<str>> {
+        // The hub queues first and moves its clock on afterwards; so its clock is read first here.
+        let hub_clock = self.live.as_ref()?.hub_clock.load_full();
+        if self.ended.is_some()
+            || !self.replay.is_empty()
+            || !self.caught_up()
+            || !self.live.as_ref()?.queue.is_empty()
+        {
+            return None;
+        }
+        if hub_clock.covers(&self.at) && *hub_clock != self.at {
+            self.stand_at((*hub_clock).clone());
+        }
+        Some(self.at_text.clone())
+    }
+
+    fn stand_at(&mut self, clock: Clock) {
+        self.at_text = clock.to_string().into();
+        self.at = clock;
+    }
+
+    /// Whether all that the queue does not hold has been given.
+    fn caught_up(&self) -> bool {
+        self.live.as_ref().is_none_or(|live| self.at.covers(&live.from))
+    }
+
+    fn from_replay(&mut self) -> Option<Delivered> {
+        let (frame, key) = self.replay.pop_front()?;
+        self.at.set(frame.event.master, frame.event.seq);
+        self.at_text = self.at.to_string().into();
+        Some(delivered(frame, key, self.at_text.clone()))
+    }
+
+    fn from_queue(&mut self, queued: Queued) -> Option<Delivered> {
+        let Queued { frame, key } = queued;
+        self.live.as_ref()?.state.taken(frame.size());
+        if self.at.contains(frame.event.master, frame.event.seq) {
+            return None;
+        }
+        // A subscription that began in the hub's future has a head that the frame's clock does not know yet.
+        let known: bool = self.at.heads().all(|(m, s)| s <= frame.clock_value.head(m));
+        if known {
+            self.at = frame.clock_value.clone();
+            self.at_text = frame.clock.clone();
+        } else {
+            self.at.set(frame.event.master, frame.event.seq);
+            self.at_text = self.at.to_string().into();
+        }
+        Some(delivered(frame, key, self.at_text.clone()))
+    }
+
+    /// The hub dropped the queue: because it was full, or because the hub began anew.
+    fn queue_closed(&mut self) {
+        let Some(live) = self.live.take() else { return };
+        if live.state.overflown() {
+            self.ended = Some(Ended::Lagging);
+        }
+    }
+
+    /// Attaches to the hub, as soon as it is there. Gives the clock after which everything is queued.
+    async fn attach(&mut self) -> Clock {
+        loop {
+            if let Ok(Ok(attached)) = self.hub.ask(Attach { patterns: self.patterns.clone() }).await {
+                let from = attached.from.clone();
+                let (id, state, hub_clock) = (attached.id, attached.state, attached.hub_clock);
+                self.live = Some(Live { id, queue: attached.queue, state, from: attached.from, hub_clock });
+                return from;
+            }
+            sleep(AGAIN_AFTER).await;
+        }
+    }
+
+    /// Reads some of what lies between this subscription's clock and where its queue begins.
+    async fn read_on(&mut self) -> Result<(), Ended> {
+        let Some(target) = self.live.as_ref().map(|l| l.from.clone()) else { return Ok(()) };
+        if let Ok(Some(frames)) = self.shared.data.ask(FramesAfter { since: self.at.clone() }).await {
+            let wanted = frames.into_iter().filter(|f| target.contains(f.event.master, f.event.seq));
+            for frame in wanted {
+                self.push_replay(frame);
+            }
+            self.replayed_up_to(target);
+            return Ok(());
+        }
+        match self.read_stored(&target).await {
+            Ok(reached) => {
+                self.replayed_up_to(reached);
+                Ok(())
+            }
+            Err(DataError::Gone) => Err(Ended::Gone),
+            Err(_) => {
+                sleep(AGAIN_AFTER).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// With the replay given, everything up to `reached` will have been given.
+    fn replayed_up_to(&mut self, reached: Clock) {
+        if self.replay.is_empty() {
+            let mut at = self.at.clone();
+            for (master, seq) in reached.heads() {
+                if seq > at.head(master) {
+                    at.set(master, seq);
+                }
+            }
+            self.stand_at(at);
+        }
+    }
+
+    fn push_replay(&mut self, frame: Arc<Frame>) {
+        let selected = frame.keys.iter().position(|key| self.patterns.iter().any(|p| p.matches(key)));
+        if let Some(key) = selected {
+            self.replay.push_back((frame, key));
+        }
+    }
+
+    /// Reads pages of every master's events from the database until some can be given. Gives the clock that is reached with
+    /// them.
+    async fn read_stored(&mut self, target: &Clock) -> Result<Clock, DataError> {
+        let mut merger = Merger::new(self.at.clone());
+        let mut heads = self.at.clone();
+        let hot = self.shared.hot();
+        while merger.clock() == &self.at && !merger.clock().covers(target) {
+            for (master, head) in target.heads() {
+                let after = heads.head(master);
+                if after >= head {
+                    continue;
+                }
+                let page = read(&self.shared.reader, EventsAfter { master, after, limit: PAGE }).await?.value;
+                let EventPage::Events(events) = page else { return Err(DataError::Gone) };
+                for event in events.into_iter().filter(|e| e.seq <= head) {
+                    heads.set(master, event.seq);
+                    merger.offer(event);
+                }
+                if heads.head(master) == after {
+                    return Err(DataError::unavailable("events that must exist are not there yet"));
+                }
+            }
+            if heads.covers(target) {
+                merger.settle(target);
+            }
+            while let Some(event) = merger.next_ready() {
+                let clock = merger.clock().clone();
+                self.push_replay(Arc::new(Frame::new(event, clock, &*hot)));
+            }
+        }
+        Ok(merger.clock().clone())
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(live) = &self.live {
+            // A full mailbox only delays it: the closed queue is noticed with its next event.
+            let _ = self.hub.tell(Detach(live.id));
+        }
+    }
+}
+
+/// Whether the feed can go on after `since`.
+async fn check(shared: &Shared, since: &Clock) -> Result<(), DataError> {
+    let hot = shared.hot();
+    if since.generation != hot.clock.generation {
+        return Err(DataError::Gone);
+    }
+    if !hot.clock.covers(since) && !read(&shared.reader, CurrentClock).await?.clock.covers(since) {
+        return Err(DataError::Gone); // from the future
+    }
+    if since.covers(&hot.clock)
+        || matches!(shared.data.ask(FramesAfter { since: since.clone() }).await, Ok(Some(_)))
+    {
+        return Ok(());
+    }
+    for (master, head) in hot.clock.heads() {
+        let after = since.head(master);
+        if after < head {
+            let page = read(&shared.reader, EventsAfter { master, after, limit: 1 }).await?.value;
+            if matches!(page, EventPage::Gone(_)) {
+                return Err(DataError::Gone);
+            }
+        }
+    }
+    Ok(())
+}
