@@ -38,7 +38,8 @@ pub fn run(options: &LoadOptions, format: Format) -> Outcome {
                 (settings.schedulers.len(), "scheduler"),
                 (settings.change_sources.len(), "change source"),
             ];
-            let counts = counts.map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
+            let counts =
+                counts.map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
             (true, loaded.warnings, format!("the configuration is good: {}\n", counts.join(", ")))
         }
         Err(faults) => (false, faults.into_vec(), String::new()),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use figment::value::Value;
+
 use crate::extract::{Parts, Report};
 use crate::fault::{Fault, suggest};
 use crate::sections::change_sources::ChangeSource;
@@ -11,10 +13,11 @@ use crate::sections::workers::WorkerKind;
 use crate::sections::www::Auth;
 use crate::values::{NameList, Patterns};
 
-/// Checks everything that could be read.
-pub(crate) fn check(parts: &Parts, report: &mut Report<'_>) {
+/// Checks everything that could be read; names in lists also where the table around them could not.
+pub(crate) fn check(merged: &Value, parts: &Parts, report: &mut Report<'_>) {
+    references(merged, parts, report, ("schedulers", "builders"), "builder");
+    references(merged, parts, report, ("builders", "workers"), "worker");
     www(parts, report);
-    supervision(parts, report);
     workers(parts, report);
     change_sources(parts, report);
     schedulers(parts, report);
@@ -37,24 +40,6 @@ fn www(parts: &Parts, report: &mut Report<'_>) {
     }
 }
 
-fn supervision(parts: &Parts, report: &mut Report<'_>) {
-    let Some(supervision) = &parts.supervision else { return };
-    let mut check = |at: Vec<String>, backoff: crate::Backoff| {
-        if backoff.min > backoff.max {
-            let message = format!("`min` ({}) is longer than `max` ({})", backoff.min, backoff.max);
-            report.push(&at, false, Fault::error("bad-value", message));
-        }
-    };
-    check(path(&["supervision", "backoff"]), supervision.backoff);
-    for (section, patches) in [("kinds", &supervision.kinds), ("names", &supervision.names)] {
-        for (name, patch) in patches {
-            if let Some(backoff) = patch.backoff {
-                check(path(&["supervision", section, name, "backoff"]), backoff);
-            }
-        }
-    }
-}
-
 fn workers(parts: &Parts, report: &mut Report<'_>) {
     for (name, worker) in &parts.workers {
         let at = |key: &str| path(&["workers", name, key]);
@@ -64,8 +49,10 @@ fn workers(parts: &Parts, report: &mut Report<'_>) {
         }
         match worker.kind {
             WorkerKind::Remote if worker.password.is_none() => {
-                let fault = Fault::error("missing-key", format!("the remote worker `{name}` has no password"));
-                let help = "add password = { file = \"…\" }, or kind = \"local\" for one that this master starts";
+                let fault =
+                    Fault::error("missing-key", format!("the remote worker `{name}` has no password"));
+                let help =
+                    "add password = { file = \"…\" }, or kind = \"local\" for one that this master starts";
                 report.push(&path(&["workers", name]), true, fault.help(help));
             }
             WorkerKind::Remote if worker.dir.is_some() => {
@@ -84,14 +71,6 @@ fn change_sources(parts: &Parts, report: &mut Report<'_>) {
     for (name, source) in &parts.change_sources {
         let ChangeSource::GitPoller(poller) = source;
         let at = |key: &str| path(&["change-sources", name, key]);
-        for (key, duration) in [("interval", poller.interval), ("timeout", poller.timeout)] {
-            if duration.is_zero() {
-                report.push(&at(key), false, Fault::error("bad-value", format!("`{key}` cannot be zero")));
-            }
-        }
-        if poller.repository.trim().is_empty() {
-            report.push(&at("repository"), false, Fault::error("bad-value", "the repository's URL is empty"));
-        }
         never_matches(report, &at("branches"), Some(&poller.branches));
     }
 }
@@ -107,7 +86,6 @@ fn schedulers(parts: &Parts, report: &mut Report<'_>) {
     for (name, scheduler) in &parts.schedulers {
         if let NameList::Some(builders) = scheduler.builders() {
             let at = path(&["schedulers", name, "builders"]);
-            unknown_names(parts, report, "builders", "builder", builders, &at);
             if builders.is_empty() {
                 let fault = Fault::error("bad-value", format!("the scheduler `{name}` has no builders"));
                 report.push(&at, false, fault.help("name some, or write builders = \"*\""));
@@ -120,24 +98,35 @@ fn schedulers(parts: &Parts, report: &mut Report<'_>) {
     }
 }
 
-/// Faults for names in a list that its section does not have.
-fn unknown_names(
+/// Faults for names in the lists `[SECTION.*] LIST` that are in no table `[LIST.NAME]`.
+fn references(
+    merged: &Value,
     parts: &Parts,
     report: &mut Report<'_>,
-    section: &str,
+    (section, list): (&str, &str),
     word: &str,
-    names: &[String],
-    at: &[String],
 ) {
     let empty = BTreeSet::new();
-    let known = parts.names.get(section).unwrap_or(&empty);
-    for (index, name) in names.iter().enumerate().filter(|(_, it)| !known.contains(*it)) {
-        let element = [at, &[index.to_string()]].concat();
-        // A single string stands where the list would.
-        let is_list = report.sources.iter().any(|it| it.root.get(&element).is_some());
-        let fault = Fault::error("unknown-name", format!("there is no {word} `{name}`"));
-        let help = suggest(name, known.iter().map(String::as_str));
-        report.push(if is_list { &element } else { at }, false, fault.help(help));
+    let known = parts.names.get(list).unwrap_or(&empty);
+    let tables = merged.as_dict().and_then(|it| it.get(section)).and_then(Value::as_dict);
+    for (owner, table) in tables.into_iter().flatten() {
+        let at = path(&[section, owner, list]);
+        let found: Vec<(Vec<String>, &str)> = match table.as_dict().and_then(|it| it.get(list)) {
+            Some(Value::Array(_, names)) => {
+                let element = |index: usize| [at.as_slice(), &[index.to_string()]].concat();
+                names
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(index, it)| Some((element(index), it.as_str()?)))
+                    .collect()
+            }
+            Some(Value::String(_, name)) => vec![(at, name)],
+            _ => Vec::new(),
+        };
+        for (at, name) in found.into_iter().filter(|(_, it)| !known.contains(*it) && *it != "*") {
+            let fault = Fault::error("unknown-name", format!("there is no {word} `{name}`"));
+            report.push(&at, false, fault.help(suggest(name, known.iter().map(String::as_str))));
+        }
     }
 }
 
@@ -169,7 +158,11 @@ fn force(name: &str, scheduler: &ForceScheduler, report: &mut Report<'_>) {
         let text = matches!(parameter.kind, ParameterKind::String | ParameterKind::Text);
         if choice && parameter.choices.is_empty() {
             let at = path(&["schedulers", name, "parameters", &index]);
-            report.push(&at, true, Fault::error("missing-key", format!("`{}` has no choices", parameter.name)));
+            report.push(
+                &at,
+                true,
+                Fault::error("missing-key", format!("`{}` has no choices", parameter.name)),
+            );
         }
         for (key, misplaced, where_it_belongs) in [
             ("choices", !choice && !parameter.choices.is_empty(), "choice"),
@@ -190,17 +183,23 @@ fn force(name: &str, scheduler: &ForceScheduler, report: &mut Report<'_>) {
 /// What is wrong with the default of a parameter.
 fn bad_default(parameter: &Parameter) -> Option<String> {
     let value = parameter.default.as_ref()?;
-    let choice = |it: &serde_json::Value| it.as_str().is_some_and(|it| parameter.choices.iter().any(|known| known == it));
+    let choice = |it: &serde_json::Value| {
+        it.as_str().is_some_and(|it| parameter.choices.iter().any(|known| known == it))
+    };
     let fits = match parameter.kind {
         ParameterKind::String | ParameterKind::Text => value.is_string(),
         ParameterKind::Int => value.is_i64(),
         ParameterKind::Bool => value.is_boolean(),
-        ParameterKind::Choice if parameter.multiple => value.as_array().is_some_and(|it| it.iter().all(choice)),
+        ParameterKind::Choice if parameter.multiple => {
+            value.as_array().is_some_and(|it| it.iter().all(choice))
+        }
         ParameterKind::Choice => choice(value),
     };
     if !fits {
         return Some(match parameter.kind {
-            ParameterKind::Choice => format!("the default is none of the choices: {}", parameter.choices.join(", ")),
+            ParameterKind::Choice => {
+                format!("the default is none of the choices: {}", parameter.choices.join(", "))
+            }
             ParameterKind::Int => "the default must be a whole number".to_owned(),
             ParameterKind::Bool => "the default must be true or false".to_owned(),
             _ => "the default must be a string".to_owned(),
@@ -215,7 +214,6 @@ fn builders(parts: &Parts, report: &mut Report<'_>) {
     for (name, builder) in &parts.builders {
         if let Some(workers) = &builder.options.workers {
             let at = path(&["builders", name, "workers"]);
-            unknown_names(parts, report, "workers", "worker", workers, &at);
             if workers.is_empty() {
                 let fault = Fault::error("bad-value", format!("the builder `{name}` has no workers"));
                 report.push(&at, false, fault.help("name some, or leave `workers` out for every worker"));
@@ -227,9 +225,15 @@ fn builders(parts: &Parts, report: &mut Report<'_>) {
             match &step.action {
                 StepAction::SetProperty(it) if it.value.is_some() == it.run.is_some() => {
                     let message = "`set-property` needs either `value` or `run`";
-                    report.push(&path(&["builders", name, "steps", &index]), true, Fault::error("bad-value", message));
+                    report.push(
+                        &path(&["builders", name, "steps", &index]),
+                        true,
+                        Fault::error("bad-value", message),
+                    );
                 }
-                StepAction::Git(it) if it.mode == GitMode::Incremental && it.method != GitMethod::default() => {
+                StepAction::Git(it)
+                    if it.mode == GitMode::Incremental && it.method != GitMethod::default() =>
+                {
                     let message = "`method` has an effect only with mode = \"full\"";
                     report.push(&at("method"), true, Fault::warning("no-effect", message));
                 }
@@ -245,21 +249,29 @@ fn unused(parts: &Parts, report: &mut Report<'_>) {
     let names = |section: &str| parts.names.get(section).unwrap_or(&empty);
     // A table that could not be read may use anything.
     if parts.schedulers.len() == names("schedulers").len() {
-        for name in names("builders").iter().filter(|name| !parts.schedulers.values().any(|it| it.builders().contains(name))) {
-            let fault = Fault::warning("unused", format!("no scheduler asks the builder `{name}` for builds"));
+        for name in names("builders")
+            .iter()
+            .filter(|name| !parts.schedulers.values().any(|it| it.builders().contains(name)))
+        {
+            let fault =
+                Fault::warning("unused", format!("no scheduler asks the builder `{name}` for builds"));
             report.push(&path(&["builders", name]), true, fault.help("name it in `builders` of a scheduler"));
         }
     }
     if parts.builders.len() == names("builders").len() {
         let uses = |name: &String| {
-            parts.builders.values().any(|it| it.options.workers.as_ref().is_none_or(|workers| workers.contains(name)))
+            parts
+                .builders
+                .values()
+                .any(|it| it.options.workers.as_ref().is_none_or(|workers| workers.contains(name)))
         };
         for name in names("workers").iter().filter(|name| !uses(name)) {
             let fault = Fault::warning("unused", format!("no builder uses the worker `{name}`"));
             report.push(&path(&["workers", name]), true, fault);
         }
         if names("workers").is_empty() && !names("builders").is_empty() {
-            let fault = Fault::warning("unused", "there are builders but no workers, so that nothing can run");
+            let fault =
+                Fault::warning("unused", "there are builders but no workers, so that nothing can run");
             report.push(&[], true, fault.help("add [workers.local] with kind = \"local\""));
         }
     }

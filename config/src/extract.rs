@@ -22,7 +22,15 @@ use crate::values::split_fault;
 
 /// The sections, in the order of [`Settings`](crate::Settings).
 const SECTIONS: &[&str] = &[
-    "master", "database", "mq", "www", "supervision", "workers", "change-sources", "schedulers", "builders",
+    "master",
+    "database",
+    "mq",
+    "www",
+    "supervision",
+    "workers",
+    "change-sources",
+    "schedulers",
+    "builders",
 ];
 
 /// No table has more faults than this that are worth showing; it also ends the loop for certain.
@@ -61,11 +69,15 @@ pub(crate) fn known_keys(path: &[String]) -> Vec<&'static str> {
         ["www"] => fields_of::<Www>(),
         ["supervision"] => fields_of::<Supervision>(),
         ["supervision", "kinds" | "names", _] => fields_of::<PolicyPatch>(),
-        ["supervision", "backoff"] | ["supervision", "kinds" | "names", _, "backoff"] => fields_of::<Backoff>(),
+        ["supervision", "backoff"] | ["supervision", "kinds" | "names", _, "backoff"] => {
+            fields_of::<Backoff>()
+        }
         ["workers", _] => fields_of::<Worker>(),
         ["workers", _, "password"] => vec!["file", "env"],
         ["change-sources", _] => with_kind(fields_of::<GitPoller>()),
-        ["schedulers", _] => with_kind([fields_of::<ChangeScheduler>(), fields_of::<ForceScheduler>()].concat()),
+        ["schedulers", _] => {
+            with_kind([fields_of::<ChangeScheduler>(), fields_of::<ForceScheduler>()].concat())
+        }
         ["schedulers", _, "filter"] => fields_of::<Filter>(),
         ["builders", _] => [fields_of::<BuilderOptions>(), vec!["steps"]].concat(),
         _ => Vec::new(),
@@ -140,7 +152,12 @@ impl Report<'_> {
     }
 
     /// Reads one table. After a fault the value at fault is taken out and reading goes on, so that the others are found too.
-    fn read<T: DeserializeOwned>(&mut self, value: &Value, base: &[String], more_keys: &[&'static str]) -> Option<T> {
+    fn read<T: DeserializeOwned>(
+        &mut self,
+        value: &Value,
+        base: &[String],
+        more_keys: &[&'static str],
+    ) -> Option<T> {
         let mut value = value.clone();
         let mut removed: BTreeSet<Vec<String>> = BTreeSet::new();
         let mut faulty = false;
@@ -177,10 +194,10 @@ impl Report<'_> {
                 }
                 kind => self.value_fault(&path, kind, more_keys),
             }
-            if inner.is_empty() || !remove(&mut value, &inner) {
-                return None;
-            }
-            removed.insert(inner);
+            match remove(&mut value, &inner) {
+                Some(gone) => removed.insert(gone.to_vec()),
+                None => return None,
+            };
         }
         None
     }
@@ -202,7 +219,9 @@ impl Report<'_> {
                 let message = format!("expected {}, found {}", plain_words(expected), type_name(actual));
                 Fault::error("wrong-type", message)
             }
-            ErrorKind::InvalidValue(_, expected) => Fault::error("bad-value", format!("expected {}", plain_words(expected))),
+            ErrorKind::InvalidValue(_, expected) => {
+                Fault::error("bad-value", format!("expected {}", plain_words(expected)))
+            }
             ErrorKind::Message(text) => {
                 let (message, help, span) = split_fault(text);
                 self.push(path, false, Fault::error("bad-value", message).help(help.unwrap_or_default()));
@@ -240,7 +259,11 @@ pub(crate) fn dotted(path: &[String]) -> String {
             Ok(index) if !text.is_empty() => text.push_str(&format!("[{index}]")),
             _ => {
                 let dot = if text.is_empty() { "" } else { "." };
-                text.push_str(&if bare && !name.is_empty() { format!("{dot}{name}") } else { format!("{dot}{name:?}") });
+                text.push_str(&if bare && !name.is_empty() {
+                    format!("{dot}{name}")
+                } else {
+                    format!("{dot}{name:?}")
+                });
             }
         }
     }
@@ -283,12 +306,11 @@ pub(crate) fn slot<'a>(value: &'a mut Value, path: &[String]) -> Option<&'a mut 
     }
 }
 
-/// Takes the value at a path out; an element of a list takes the list along, so that indices stay true.
-fn remove(value: &mut Value, path: &[String]) -> bool {
-    let Some((last, parent)) = path.split_last() else { return false };
+/// Takes the value at a path out, with the list around it (so that indices stay true); returns the path that is gone.
+fn remove<'a>(value: &mut Value, path: &'a [String]) -> Option<&'a [String]> {
+    let (last, parent) = path.split_last()?;
     match slot(value, parent) {
-        Some(Value::Dict(_, table)) => table.remove(last).is_some(),
-        Some(Value::Array(..)) => remove(value, parent),
+        Some(Value::Dict(_, table)) => table.remove(last).map(|_| path),
         _ => remove(value, parent),
     }
 }
@@ -313,7 +335,8 @@ pub(crate) fn extract(merged: &Value, report: &mut Report<'_>) -> Parts {
         supervision: section(root, "supervision", report),
         ..Parts::default()
     };
-    parts.workers = keyed(root, "workers", report, &mut parts.names, |value, path, report| report.read(value, path, &[]));
+    parts.workers =
+        keyed(root, "workers", report, &mut parts.names, |value, path, report| report.read(value, path, &[]));
     parts.change_sources = keyed(root, "change-sources", report, &mut parts.names, change_source);
     parts.schedulers = keyed(root, "schedulers", report, &mut parts.names, scheduler);
     parts.builders = keyed(root, "builders", report, &mut parts.names, builder);
@@ -344,7 +367,11 @@ fn keyed<T>(
         names.insert(name.clone());
         let path = path_of(&[section, name]);
         if name.trim().is_empty() || name.chars().any(char::is_control) {
-            report.push(&path, true, Fault::error("bad-name", "a name cannot be empty or hold control characters"));
+            report.push(
+                &path,
+                true,
+                Fault::error("bad-name", "a name cannot be empty or hold control characters"),
+            );
         }
         let twin = tables.keys().find(|it| *it < name && it.to_lowercase() == name.to_lowercase());
         if let Some(twin) = twin {
@@ -352,7 +379,11 @@ fn keyed<T>(
             report.push(&path, true, Fault::error("duplicate-name", message).help("rename one of them"));
         }
         if value.as_dict().is_none() {
-            report.push(&path, false, Fault::error("wrong-type", format!("expected a table, `[{section}.{name}]`")));
+            report.push(
+                &path,
+                false,
+                Fault::error("wrong-type", format!("expected a table, `[{section}.{name}]`")),
+            );
         } else if let Some(read) = read(value, &path, report) {
             found.insert(name.clone(), read);
         }
@@ -361,12 +392,21 @@ fn keyed<T>(
 }
 
 /// Takes `kind` out of a table.
-fn take_kind(value: &Value, path: &[String], kinds: &[&'static str], report: &mut Report<'_>) -> Option<(String, Value)> {
+fn take_kind(
+    value: &Value,
+    path: &[String],
+    kinds: &[&'static str],
+    report: &mut Report<'_>,
+) -> Option<(String, Value)> {
     let mut table = value.as_dict()?.clone();
     let at = [path, &["kind".to_owned()]].concat();
     let Some(kind) = table.remove("kind") else {
         let message = format!("`kind` is missing in `{}`", dotted(path));
-        report.push(path, true, Fault::error("missing-key", message).help(format!("there are: {}", kinds.join(", "))));
+        report.push(
+            path,
+            true,
+            Fault::error("missing-key", message).help(format!("there are: {}", kinds.join(", "))),
+        );
         return None;
     };
     match kind.as_str() {
@@ -440,13 +480,17 @@ fn step(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<Step>
     let kind = match table.remove("kind") {
         None if table.contains_key("run") => "shell".to_owned(),
         None => {
-            let fault = Fault::error("missing-key", format!("`{}` has neither `run` nor `kind`", dotted(path)));
+            let fault =
+                Fault::error("missing-key", format!("`{}` has neither `run` nor `kind`", dotted(path)));
             report.push(path, true, fault.help(format!("there are: {}", steps::KINDS.join(", "))));
             return None;
         }
-        Some(kind) => take_kind(&Value::from(Dict::from([("kind".to_owned(), kind)])), path, steps::KINDS, report)?.0,
+        Some(kind) => {
+            take_kind(&Value::from(Dict::from([("kind".to_owned(), kind)])), path, steps::KINDS, report)?.0
+        }
     };
-    let (common_part, own): (Dict, Dict) = table.into_iter().partition(|(key, _)| common.contains(&key.as_str()));
+    let (common_part, own): (Dict, Dict) =
+        table.into_iter().partition(|(key, _)| common.contains(&key.as_str()));
     let options = report.read(&Value::from(common_part), path, &[]);
     let mut more = common;
     more.push("kind");

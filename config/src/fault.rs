@@ -91,7 +91,14 @@ pub struct Fault {
 
 impl Fault {
     pub(crate) fn error(code: &'static str, message: impl Into<String>) -> Self {
-        Fault { severity: Severity::Error, code, message: message.into(), key: String::new(), place: None, help: None }
+        Fault {
+            severity: Severity::Error,
+            code,
+            message: message.into(),
+            key: String::new(),
+            place: None,
+            help: None,
+        }
     }
 
     pub(crate) fn warning(code: &'static str, message: impl Into<String>) -> Self {
@@ -190,7 +197,8 @@ pub(crate) fn render(faults: &[Fault], color: bool) -> String {
         text.push_str("\n\n");
     }
     let count = |severity| faults.iter().filter(|it| it.severity == severity).count();
-    let plural = |count, word: &str| if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") };
+    let plural =
+        |count, word: &str| if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") };
     let counts: Vec<String> = [(count(Severity::Error), "error"), (count(Severity::Warning), "warning")]
         .into_iter()
         .filter(|(count, _)| *count > 0)

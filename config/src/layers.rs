@@ -30,7 +30,8 @@ pub struct LoadOptions {
 impl LoadOptions {
     /// The layers of a program that runs on this machine: `/etc/greenroom`, the files, this process's environment, the flags.
     pub fn from_process(files: Vec<PathBuf>, sets: Vec<String>) -> Self {
-        let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let env = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         LoadOptions { files, sets, env: env.collect(), system_dir: Some(PathBuf::from("/etc/greenroom")) }
     }
 }
@@ -194,7 +195,11 @@ fn resolve(merged: &Value, segments: &[&str]) -> Result<Vec<String>, (String, St
                 path.push((*one).to_owned());
             }
             [] => {
-                let parent = if path.is_empty() { "the configuration".to_owned() } else { format!("`{}`", path.join(".")) };
+                let parent = if path.is_empty() {
+                    "the configuration".to_owned()
+                } else {
+                    format!("`{}`", path.join("."))
+                };
                 let help = suggest(&wanted, names.iter().copied());
                 return Err((format!("matches nothing: {parent} has no `{wanted}`"), help));
             }

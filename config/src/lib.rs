@@ -29,7 +29,8 @@ pub use sections::schedulers::{
     ChangeScheduler, Filter, FilterInput, ForceScheduler, Parameter, ParameterKind, Scheduler,
 };
 pub use sections::steps::{
-    ExitCode, GitMethod, GitMode, GitStep, ResultName, SetPropertyStep, ShellStep, Step, StepAction, StepOptions,
+    ExitCode, GitMethod, GitMode, GitStep, ResultName, SetPropertyStep, ShellStep, Step, StepAction,
+    StepOptions,
 };
 pub use sections::supervision::{Backoff, Policy, PolicyPatch, Restart, Strategy, Supervision};
 pub use sections::workers::{Worker, WorkerKind};

@@ -80,7 +80,7 @@ fn build(sources: &[Source], faults: Vec<Fault>, env: &[(String, String)]) -> Re
     resolve_paths(&mut merged, sources);
     resolve_secrets(&mut merged, env, &mut report);
     let parts = extract(&merged, &mut report);
-    cross::check(&parts, &mut report);
+    cross::check(&merged, &parts, &mut report);
     let mut faults = report.faults;
     match assemble(parts) {
         Some(settings) if faults.iter().all(|it| it.severity == Severity::Warning) => {

@@ -75,7 +75,11 @@ impl Source {
     /// A layer that sets one value: `prefix` + `text` is what is shown.
     pub fn given(name: &str, prefix: &str, path: &[String], text: &str) -> Source {
         let line = format!("{prefix}{text}");
-        let mut node = Node { key: 0..prefix.len().saturating_sub(1), value: prefix.len()..line.len(), ..Node::default() };
+        let mut node = Node {
+            key: 0..prefix.len().saturating_sub(1),
+            value: prefix.len()..line.len(),
+            ..Node::default()
+        };
         let mut value = parse_value(text);
         for name in path.iter().rev() {
             let (key, span) = (node.key.clone(), node.value.clone());
@@ -87,7 +91,13 @@ impl Source {
         blot(&node, &mut shown);
         let shown = String::from_utf8(shown).unwrap_or_default();
         let values = value.into_dict().unwrap_or_default();
-        Source { name: name.to_owned(), kind: Kind::Given(text.to_owned()), text: shown.into(), root: node, values }
+        Source {
+            name: name.to_owned(),
+            kind: Kind::Given(text.to_owned()),
+            text: shown.into(),
+            root: node,
+            values,
+        }
     }
 }
 

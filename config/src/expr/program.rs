@@ -7,8 +7,8 @@ use std::sync::{Arc, LazyLock};
 use cel::common::ast::{EntryExpr, Expr as Ast, IdedExpr};
 use cel::{Env, ExecutionError, Program};
 
-use super::scope::{Scope, from_cel};
 use super::ExprError;
+use super::scope::{Scope, from_cel};
 
 /// The names that an expression may use.
 pub const NAMES: &[&str] = &["prop", "src", "worker", "builder", "build", "change", "secret"];
@@ -26,8 +26,22 @@ const BIG_STACK: usize = 32 << 20;
 
 /// What may be called. Operators have names that are no identifiers and are not listed.
 const FUNCTIONS: &[&str] = &[
-    "size", "contains", "startsWith", "endsWith", "matches", "string", "int", "uint", "double", "bytes", "bool", "type",
-    "dyn", "min", "max", "raw",
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "string",
+    "int",
+    "uint",
+    "double",
+    "bytes",
+    "bool",
+    "type",
+    "dyn",
+    "min",
+    "max",
+    "raw",
 ];
 /// Types are names too, as in `type(prop.x) == int`.
 const TYPES: &[&str] =
@@ -103,7 +117,11 @@ impl Expr {
     pub fn is_true(&self, scope: &Scope) -> Result<bool, ExprError> {
         match self.evaluate(scope)? {
             serde_json::Value::Bool(value) => Ok(value),
-            _ => Err(ExprError::new("a condition must be true or false", "compare it with something", self.span())),
+            _ => Err(ExprError::new(
+                "a condition must be true or false",
+                "compare it with something",
+                self.span(),
+            )),
         }
     }
 
@@ -136,7 +154,9 @@ impl Expr {
             other => format!("`{}`: {}", self.0.source.trim(), first_lower(&other.to_string())),
         };
         let help = match error {
-            ExecutionError::NoSuchKey(_) => "test with has(…) whether it is there, as in `has(prop.x) ? prop.x : \"none\"`",
+            ExecutionError::NoSuchKey(_) => {
+                "test with has(…) whether it is there, as in `has(prop.x) ? prop.x : \"none\"`"
+            }
             _ => "",
         };
         ExprError::new(message, help, self.span())
@@ -193,6 +213,11 @@ fn syntax_error(source: &str, errors: &cel::ParseErrors) -> ExprError {
     };
     let text = first.msg.split(" expecting ").next().unwrap_or_default();
     let text = text.strip_prefix("Syntax error: ").unwrap_or(text);
+    if text.contains("<EOF>") {
+        let end = source.trim_end().len();
+        let start = source[..end].char_indices().next_back().map_or(0, |(at, _)| at);
+        return ExprError::new("malformed expression: it ends too early", "", start..end);
+    }
     let (line, column) = first.pos;
     let line_start: usize =
         source.split_inclusive('\n').take(usize::try_from(line - 1).unwrap_or(0)).map(str::len).sum();
@@ -226,7 +251,9 @@ impl<'a> Check<'a> {
             Ast::Ident(name) => self.name(name, node),
             Ast::Select(select) => self.visit(&select.operand, next, loops),
             Ast::List(list) => list.elements.iter().try_for_each(|it| self.visit(it, next, loops)),
-            Ast::Struct(_) => Err(self.fault(node, "messages cannot be made here", "use a map: {'key': value}")),
+            Ast::Struct(_) => {
+                Err(self.fault(node, "messages cannot be made here", "use a map: {'key': value}"))
+            }
             Ast::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
                 EntryExpr::MapEntry(entry) => {
                     self.visit(&entry.key, next, loops)?;
@@ -238,10 +265,12 @@ impl<'a> Check<'a> {
                 let operator = !call.func_name.starts_with(|it: char| it.is_ascii_alphabetic());
                 if !operator && !FUNCTIONS.contains(&call.func_name.as_str()) {
                     let help = suggestion(&call.func_name, FUNCTIONS);
-                    return Err(self.fault(node, format!("unknown function `{}`", call.func_name), help));
+                    let message = format!("unknown function `{}`", call.func_name);
+                    return Err(self.call_fault(node, &call.func_name, message, help));
                 }
                 if call.func_name == "raw" && (depth > 0 || call.args.len() != 1 || call.target.is_some()) {
-                    return Err(self.fault(node, "raw() must be the whole expression", "write ${{ raw(…) }}"));
+                    let message = "raw() must be the whole expression";
+                    return Err(self.call_fault(node, "raw", message, "write ${{ raw(…) }}"));
                 }
                 call.target.iter().try_for_each(|it| self.visit(it, next, loops))?;
                 call.args.iter().try_for_each(|it| self.visit(it, next, loops))
@@ -273,6 +302,22 @@ impl<'a> Check<'a> {
             return Ok(());
         }
         Err(self.fault(node, format!("unknown name `{name}`"), suggestion(name, NAMES)))
+    }
+
+    /// About a function's name; the place of a call is its bracket.
+    fn call_fault(
+        &self,
+        node: &IdedExpr,
+        name: &str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> ExprError {
+        let mut error = self.fault(node, message, help);
+        let before = self.source[..error.span.start].trim_end();
+        if before.ends_with(name) {
+            error.span = before.len() - name.len()..before.len();
+        }
+        error
     }
 
     fn fault(&self, node: &IdedExpr, message: impl Into<String>, help: impl Into<String>) -> ExprError {
@@ -329,13 +374,18 @@ mod tests {
         );
         assert_eq!(fault("'ä' + hallo").2, "hallo");
         assert_eq!(fault("prop.list.map(x, y)").0, "unknown name `y`");
-        assert_eq!(fault("sice(prop.list)").0, "unknown function `sice`");
+        assert_eq!(
+            fault("1 + sice(prop.list)"),
+            ("unknown function `sice`".into(), "did you mean `size`?".into(), "sice".into())
+        );
         assert_eq!(fault("'a' + raw(prop.n)").0, "raw() must be the whole expression");
     }
 
     #[test]
     fn malformed_and_oversized_sources_are_refused() {
-        assert!(fault("prop.n +").0.starts_with("malformed expression: "));
+        let early = "malformed expression: it ends too early";
+        assert_eq!(fault("prop.n + "), (early.into(), "".into(), "+".into()));
+        assert_eq!(fault("prop.n 3 4").2, "3");
         assert_eq!(fault("  ").0, "an expression is missing");
         assert_eq!(fault(&"(".repeat(33)).0, "more than 32 nested brackets");
         assert_eq!(fault(&"1+".repeat(2500)).0, "the expression is longer than 4 KiB");

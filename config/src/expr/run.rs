@@ -130,10 +130,18 @@ fn value(expr: &Expr, span: &Range<usize>, scope: &Scope) -> Result<String, Expr
 
 fn check_value(text: &str, span: &Range<usize>) -> Result<(), ExprError> {
     if text.contains('\0') {
-        return Err(ExprError::new("the value holds a NUL character, which no command can be given", "", span.clone()));
+        return Err(ExprError::new(
+            "the value holds a NUL character, which no command can be given",
+            "",
+            span.clone(),
+        ));
     }
     if text.len() > MAX_VALUE {
-        return Err(ExprError::new("the value is longer than 64 KiB, which no command can be given", "", span.clone()));
+        return Err(ExprError::new(
+            "the value is longer than 64 KiB, which no command can be given",
+            "",
+            span.clone(),
+        ));
     }
     Ok(())
 }
@@ -178,7 +186,8 @@ impl Run {
             Run::Script(script) => script.source().to_owned(),
             Run::Argv(argv) => argv.source().join(" "),
         };
-        let line = text.lines().map(str::trim).find(|it| !it.is_empty() && !it.starts_with('#')).unwrap_or("shell");
+        let line =
+            text.lines().map(str::trim).find(|it| !it.is_empty() && !it.starts_with('#')).unwrap_or("shell");
         match line.char_indices().nth(LONGEST) {
             Some((end, _)) => format!("{}…", line[..end].trim_end()),
             None => line.to_owned(),
@@ -308,7 +317,8 @@ mod tests {
 
     #[test]
     fn the_rendered_form() {
-        let script = RunString::parse("make -C ${{ src.branch }} \"V=${{ prop.flags }}\" ${{ prop.none }}").unwrap();
+        let script =
+            RunString::parse("make -C ${{ src.branch }} \"V=${{ prop.flags }}\" ${{ prop.none }}").unwrap();
         let rendered = script.render(&scope("x")).unwrap();
         assert_eq!(rendered.script, "make -C \"${GR_0}\" \"V=${GR_1}\" \"${GR_2}\"");
         let env = [("GR_0", "x"), ("GR_1", "[\"-a\",\"b c\"]"), ("GR_2", "")];
@@ -317,7 +327,8 @@ mod tests {
 
     #[test]
     fn raw_is_shell_text_because_it_says_so() {
-        let rendered = RunString::parse("sh -c '${{ raw(prop.text) }}'").unwrap().render(&scope("x")).unwrap();
+        let rendered =
+            RunString::parse("sh -c '${{ raw(prop.text) }}'").unwrap().render(&scope("x")).unwrap();
         assert_eq!(rendered, Rendered { script: "sh -c 'echo hi; echo ho'".into(), env: vec![] });
         assert_eq!(sh("/bin/sh", &rendered), "hi\nho\n");
     }
@@ -326,13 +337,25 @@ mod tests {
     fn places_where_no_variable_can_stand_are_faults() {
         for (text, expected) in [
             ("echo '${{ src.branch }}'", "inside single quotes the shell would read the variable's name"),
-            ("echo \"$(echo '${{ src.branch }}')\"", "inside single quotes the shell would read the variable's name"),
-            ("cat <<'EOF'\n${{ src.branch }}\nEOF", "inside a quoted here-document the shell would read the variable's name"),
-            ("cat <<\\EOF\n${{ src.branch }}\nEOF", "inside a quoted here-document the shell would read the variable's name"),
+            (
+                "echo \"$(echo '${{ src.branch }}')\"",
+                "inside single quotes the shell would read the variable's name",
+            ),
+            (
+                "cat <<'EOF'\n${{ src.branch }}\nEOF",
+                "inside a quoted here-document the shell would read the variable's name",
+            ),
+            (
+                "cat <<\\EOF\n${{ src.branch }}\nEOF",
+                "inside a quoted here-document the shell would read the variable's name",
+            ),
             ("cat <<${{ src.branch }}\n", "an expression cannot be the end mark of a here-document"),
             ("echo `echo ${{ src.branch }}`", "inside backquotes quoting cannot be relied on"),
             ("echo $((1 + ${{ src.branch }}))", "in arithmetic some shells execute what a value says"),
-            ("echo \"$(( $(echo ${{ src.branch }}) ))\"", "in arithmetic some shells execute what a value says"),
+            (
+                "echo \"$(( $(echo ${{ src.branch }}) ))\"",
+                "in arithmetic some shells execute what a value says",
+            ),
             ("echo ${X:-${{ src.branch }}}", "inside `${…}` quoting cannot be relied on"),
             ("echo \\${{ src.branch }}", "a backslash before an expression would undo its protection"),
             ("echo \"\\${{ src.branch }}\"", "a backslash before an expression would undo its protection"),
@@ -345,7 +368,11 @@ mod tests {
             assert_eq!(error.message, expected, "{text}");
             assert_eq!(&text[error.span], "${{ src.branch }}", "{text}");
         }
-        for text in ["bash -c 'echo \"$1\"' _ ${{ src.branch }}", "apt-get install ssh ${{ src.branch }}", "a; sh x.sh ${{ src.branch }}"] {
+        for text in [
+            "bash -c 'echo \"$1\"' _ ${{ src.branch }}",
+            "apt-get install ssh ${{ src.branch }}",
+            "a; sh x.sh ${{ src.branch }}",
+        ] {
             assert!(RunString::parse(text).is_ok(), "{text}");
         }
     }
@@ -359,7 +386,13 @@ mod tests {
 
     #[test]
     fn an_argument_is_one_argument() {
-        let run = Run::try_from(json!(["make", "${{ src.branch }}", "${{ prop.flags }}", "${{ prop.none }}", "x${{ prop.none }}"]));
+        let run = Run::try_from(json!([
+            "make",
+            "${{ src.branch }}",
+            "${{ prop.flags }}",
+            "${{ prop.none }}",
+            "x${{ prop.none }}"
+        ]));
         let Run::Argv(argv) = run.unwrap() else { panic!("not argv") };
         for value in NASTY {
             assert_eq!(argv.render(&scope(value)).unwrap(), ["make", value, "-a", "b c", "x"]);

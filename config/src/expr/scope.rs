@@ -34,7 +34,8 @@ impl Scope {
         let Some(name) = NAMES.iter().find(|it| **it == name) else {
             return Err(ExprError::new(format!("expressions have no name `{name}`"), "", 0..0));
         };
-        let value = to_cel(value, true).map_err(|message| ExprError::new(format!("`{name}`: {message}"), "", 0..0))?;
+        let value = to_cel(value, true)
+            .map_err(|message| ExprError::new(format!("`{name}`: {message}"), "", 0..0))?;
         self.variables.retain(|(known, _)| known != name);
         self.variables.push((name, value));
         Ok(())
@@ -47,7 +48,10 @@ impl Scope {
         }
         for name in NAMES {
             if !self.variables.iter().any(|(known, _)| known == name) {
-                context.add_variable_from_value(*name, cel::Value::Map(HashMap::<Key, cel::Value>::new().into()));
+                context.add_variable_from_value(
+                    *name,
+                    cel::Value::Map(HashMap::<Key, cel::Value>::new().into()),
+                );
             }
         }
         context
@@ -65,11 +69,14 @@ fn to_cel(value: Json, aliases: bool) -> Result<cel::Value, String> {
             (None, None) => cel::Value::Float(it.as_f64().unwrap_or(f64::NAN)),
         },
         Json::Array(list) if list.len() > MAX_LIST => {
-            return Err(format!("a list of {} elements is too long for expressions (at most {MAX_LIST})", list.len()));
+            return Err(format!(
+                "a list of {} elements is too long for expressions (at most {MAX_LIST})",
+                list.len()
+            ));
         }
-        Json::Array(list) => {
-            cel::Value::List(Arc::new(list.into_iter().map(|it| to_cel(it, false)).collect::<Result<_, _>>()?))
-        }
+        Json::Array(list) => cel::Value::List(Arc::new(
+            list.into_iter().map(|it| to_cel(it, false)).collect::<Result<_, _>>()?,
+        )),
         Json::Object(map) => {
             let mut converted: HashMap<Key, cel::Value> = HashMap::with_capacity(map.len());
             for (key, value) in map {
@@ -91,7 +98,9 @@ pub(super) fn from_cel(value: &cel::Value) -> Result<Json, String> {
         cel::Value::Bool(it) => Json::Bool(*it),
         cel::Value::Int(it) => Json::from(*it),
         cel::Value::UInt(it) => Json::from(*it),
-        cel::Value::Float(it) => serde_json::Number::from_f64(*it).map(Json::Number).ok_or("the result is not a number")?,
+        cel::Value::Float(it) => {
+            serde_json::Number::from_f64(*it).map(Json::Number).ok_or("the result is not a number")?
+        }
         cel::Value::String(it) => Json::String(it.to_string()),
         cel::Value::List(list) => Json::Array(list.iter().map(from_cel).collect::<Result<_, _>>()?),
         cel::Value::Map(map) => {

@@ -30,10 +30,14 @@ const QUOTED_HERE: Place = Place::Refused {
     message: "inside a quoted here-document the shell would read the variable's name",
     help: "write the end mark without quotes, and escape the `$` that are meant as they stand",
 };
-const HERE_MARK: Place =
-    Place::Refused { message: "an expression cannot be the end mark of a here-document", help: "write a fixed word" };
-const BACKQUOTE: Place =
-    Place::Refused { message: "inside backquotes quoting cannot be relied on", help: "write $(…) instead of `…`" };
+const HERE_MARK: Place = Place::Refused {
+    message: "an expression cannot be the end mark of a here-document",
+    help: "write a fixed word",
+};
+const BACKQUOTE: Place = Place::Refused {
+    message: "inside backquotes quoting cannot be relied on",
+    help: "write $(…) instead of `…`",
+};
 const ARITHMETIC: Place = Place::Refused {
     message: "in arithmetic some shells execute what a value says",
     help: "calculate in the expression: ${{ 1 + prop.n }}",
@@ -50,15 +54,18 @@ const DOUBLE_BRACKET: Place = Place::Refused {
     message: "inside `[[ … ]]` some shells execute what a value says",
     help: "write [ … ], or compare in the expression",
 };
-const AGAIN: &str = "give the value as an argument: sh -c 'echo \"$1\"' _ ${{ … }}; or, if it is trusted, say raw(…)";
+const AGAIN: &str =
+    "give the value as an argument: sh -c 'echo \"$1\"' _ ${{ … }}; or, if it is trusted, say raw(…)";
 const EVAL: Place = Place::Refused { message: "`eval` reads the value again as a command", help: AGAIN };
 const SSH: Place = Place::Refused { message: "`ssh` reads the value again as a command", help: AGAIN };
 const SH_C: Place = Place::Refused { message: "`sh -c` reads the value again as a command", help: AGAIN };
 const BASH_C: Place = Place::Refused { message: "`bash -c` reads the value again as a command", help: AGAIN };
 
 /// Words after which a command still begins.
-const BEFORE_COMMAND: &[&str] =
-    &["then", "do", "else", "elif", "if", "while", "until", "!", "{", "time", "exec", "env", "sudo", "nice", "nohup", "command"];
+const BEFORE_COMMAND: &[&str] = &[
+    "then", "do", "else", "elif", "if", "while", "until", "!", "{", "time", "exec", "env", "sudo", "nice",
+    "nohup", "command",
+];
 
 #[derive(Clone, Copy)]
 enum Symbol {
@@ -338,7 +345,11 @@ impl Scanner {
             match self.peek(0) {
                 Some(Symbol::Expr) => self.expression(HERE_MARK),
                 Some(Symbol::Char(char)) if !char.is_whitespace() && !";&|<>()".contains(char) => {
-                    if matches!(char, '\'' | '"' | '\\') { quoted = true } else { mark.push(char) }
+                    if matches!(char, '\'' | '"' | '\\') {
+                        quoted = true
+                    } else {
+                        mark.push(char)
+                    }
                     self.at += 1;
                 }
                 _ => break,

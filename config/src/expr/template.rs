@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::Visitor;
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 
@@ -132,7 +132,11 @@ pub(super) fn split(text: &str) -> Result<Vec<Segment>, ExprError> {
         plain.push_str(&text[at..open]);
         let start = open + 3;
         let Some(length) = expression_end(&text[start..]) else {
-            return Err(ExprError::new("`${{` without its `}}`", "write $${{ for the characters themselves", open..start));
+            return Err(ExprError::new(
+                "`${{` without its `}}`",
+                "write $${{ for the characters themselves",
+                open..start,
+            ));
         };
         let expr = Expr::parse(&text[start..start + length]).map_err(|error| error.shifted(start))?;
         if !plain.is_empty() {
@@ -240,24 +244,6 @@ pub enum TemplateValue {
 }
 
 impl TemplateValue {
-    /// Reads all strings in a value.
-    ///
-    /// # Errors
-    /// As [`Template::parse`]; the span is in the string that is at fault.
-    pub fn parse(value: Json) -> Result<Self, ExprError> {
-        Ok(match value {
-            Json::String(text) => TemplateValue::Text(Template::parse(&text)?),
-            Json::Array(list) => {
-                TemplateValue::List(list.into_iter().map(TemplateValue::parse).collect::<Result<_, _>>()?)
-            }
-            Json::Object(map) => {
-                let entries = map.into_iter().map(|(key, value)| Ok((key, TemplateValue::parse(value)?)));
-                TemplateValue::Map(entries.collect::<Result<_, ExprError>>()?)
-            }
-            plain => TemplateValue::Plain(plain),
-        })
-    }
-
     /// The value with all its strings rendered.
     ///
     /// # Errors
@@ -284,9 +270,61 @@ impl TemplateValue {
     }
 }
 
+/// Reads each string where it stands, so that a fault has the path of that string.
 impl<'de> Deserialize<'de> for TemplateValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        TemplateValue::parse(Json::deserialize(deserializer)?).map_err(ExprError::into_serde)
+        deserializer.deserialize_any(TemplateValueVisitor)
+    }
+}
+
+struct TemplateValueVisitor;
+
+impl<'de> Visitor<'de> for TemplateValueVisitor {
+    type Value = TemplateValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TemplateValue, E> {
+        Template::parse(text).map(TemplateValue::Text).map_err(ExprError::into_serde)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<TemplateValue, E> {
+        Ok(TemplateValue::Plain(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<TemplateValue, E> {
+        Ok(TemplateValue::Plain(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<TemplateValue, E> {
+        Ok(TemplateValue::Plain(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<TemplateValue, E> {
+        let number = serde_json::Number::from_f64(value).ok_or_else(|| E::custom("not a finite number"))?;
+        Ok(TemplateValue::Plain(Json::Number(number)))
+    }
+
+    fn visit_unit<E>(self) -> Result<TemplateValue, E> {
+        Ok(TemplateValue::Plain(Json::Null))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<TemplateValue, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element()? {
+            items.push(item);
+        }
+        Ok(TemplateValue::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<TemplateValue, A::Error> {
+        let mut entries = BTreeMap::new();
+        while let Some((key, value)) = table.next_entry()? {
+            entries.insert(key, value);
+        }
+        Ok(TemplateValue::Map(entries))
     }
 }
 
@@ -326,8 +364,10 @@ mod tests {
 
     #[test]
     fn lists_splice_and_null_drops() {
-        let value: TemplateValue =
-            serde_json::from_value(json!(["a", "${{ prop.flags }}", "${{ prop.none }}", {"k": "${{ prop.n }}"}])).unwrap();
+        let value: TemplateValue = serde_json::from_value(
+            json!(["a", "${{ prop.flags }}", "${{ prop.none }}", {"k": "${{ prop.n }}"}]),
+        )
+        .unwrap();
         assert_eq!(value.render(&scope()).unwrap(), json!(["a", "-a", "-b", {"k": 3}]));
     }
 }

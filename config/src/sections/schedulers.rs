@@ -95,7 +95,8 @@ pub struct FilterInput<'a> {
 impl Filter {
     /// Whether a change passes.
     pub fn matches(&self, change: &FilterInput<'_>) -> bool {
-        let fits = |wanted: &Option<Patterns>, found: &str| wanted.as_ref().is_none_or(|it| it.matches(found));
+        let fits =
+            |wanted: &Option<Patterns>, found: &str| wanted.as_ref().is_none_or(|it| it.matches(found));
         fits(&self.branch, change.branch.unwrap_or(""))
             && fits(&self.repository, change.repository)
             && fits(&self.project, change.project)

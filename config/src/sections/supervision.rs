@@ -79,12 +79,31 @@ pub enum Strategy {
 
 /// Bounds of the wait before a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(try_from = "UncheckedBackoff")]
 pub struct Backoff {
     /// The first wait.
     pub min: Duration,
     /// The longest.
     pub max: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct UncheckedBackoff {
+    min: Duration,
+    max: Duration,
+}
+
+impl TryFrom<UncheckedBackoff> for Backoff {
+    type Error = String;
+
+    fn try_from(UncheckedBackoff { min, max }: UncheckedBackoff) -> Result<Self, String> {
+        if min > max {
+            Err(format!("`min` ({min}) is longer than `max` ({max})"))
+        } else {
+            Ok(Backoff { min, max })
+        }
+    }
 }
 
 impl Supervision {

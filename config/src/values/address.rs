@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn the_host_of_a_url_is_found() {
-        let host = |text: &str| serde_json::from_value::<WebUrl>(text.into()).map(|it| it.host().to_owned()).ok();
+        let host =
+            |text: &str| serde_json::from_value::<WebUrl>(text.into()).map(|it| it.host().to_owned()).ok();
         assert_eq!(host("http://localhost:8010"), Some("localhost".to_owned()));
         assert_eq!(host("https://[::1]:8010/x"), Some("::1".to_owned()));
         assert_eq!(host("http:///x"), None);

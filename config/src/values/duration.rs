@@ -17,7 +17,8 @@ const UNITS: &[(&str, u64)] = &[
     ("us", 1),
 ];
 
-const HELP: &str = "write a number with its unit, such as \"30s\", \"20m\" or \"1h 30m\" (us, ms, s, m, h, d, w)";
+const HELP: &str =
+    "write a number with its unit, such as \"30s\", \"20m\" or \"1h 30m\" (us, ms, s, m, h, d, w)";
 
 /// A length of time, exact to the microsecond; written as `"30s"`, `"20m"`, `"1h 30m"`, `"50ms"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,7 +120,10 @@ impl<'de> Deserialize<'de> for Duration {
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
                 if !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit()) {
-                    return Err(serde_fault("a duration needs a unit", format_args!("did you mean \"{text}s\"?")));
+                    return Err(serde_fault(
+                        "a duration needs a unit",
+                        format_args!("did you mean \"{text}s\"?"),
+                    ));
                 }
                 Duration::parse(text).ok_or_else(|| serde_fault("not a duration", HELP))
             }
@@ -162,7 +166,21 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_duration() {
-        for text in ["", " ", "s", "30", "30x", "-1s", "1..5s", ".s", "1.s", "1e3s", "0.0000001s", "99999999999999w", "1h,30m"] {
+        for text in [
+            "",
+            " ",
+            "s",
+            "30",
+            "30x",
+            "-1s",
+            "1..5s",
+            ".s",
+            "1.s",
+            "1e3s",
+            "0.0000001s",
+            "99999999999999w",
+            "1h,30m",
+        ] {
             assert_eq!(Duration::parse(text), None, "{text}");
         }
     }

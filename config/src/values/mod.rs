@@ -25,7 +25,11 @@ pub(crate) fn serde_fault<E: serde::de::Error>(message: impl Display, help: impl
 }
 
 /// A serde error about a part of a string: `span` is in bytes of the string's value.
-pub(crate) fn serde_fault_at<E: serde::de::Error>(message: impl Display, help: &str, span: Range<usize>) -> E {
+pub(crate) fn serde_fault_at<E: serde::de::Error>(
+    message: impl Display,
+    help: &str,
+    span: Range<usize>,
+) -> E {
     E::custom(format_args!("{message}{SEPARATOR}{help}{SEPARATOR}{}{SEPARATOR}{}", span.start, span.end))
 }
 
