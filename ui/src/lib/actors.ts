@@ -1,0 +1,111 @@
+/** The live supervision tree, as `/api/v2/actors` reports it. */
+
+export interface ActorExit {
+  name: string;
+  /** completed, stopped, failed, panicked or killed. */
+  ending: string;
+  message: string;
+  /** Seconds since the epoch. */
+  at: number;
+}
+
+export interface Actor {
+  name: string;
+  kind: string;
+  parent: string | null;
+  /** starting, running, backing-off, stopping, stopped or failed. */
+  state: string;
+  restarts: number;
+  intensity: number;
+  /** Newest first. */
+  exits: ActorExit[];
+  queueDepth: number;
+  queueBound: number;
+  /** Messages handled since the first birth. */
+  messages: number;
+  slowest: { name: string; ms: number } | null;
+  /** What the actor says about itself. */
+  observed: Record<string, unknown>;
+}
+
+type Raw = Record<string, unknown>;
+
+function number(value: unknown): number {
+  return typeof value === 'number' ? value : 0;
+}
+
+function text(value: unknown): string {
+  return typeof value === 'string' ? value : '';
+}
+
+/** Seconds since the epoch from seconds, milliseconds or microseconds. */
+function seconds(value: unknown): number {
+  const at = number(value);
+  if (at > 1e14) return at / 1e6;
+  return at > 1e11 ? at / 1e3 : at;
+}
+
+function exit(raw: Raw): ActorExit {
+  return { name: text(raw.name), ending: text(raw.ending ?? raw.kind), message: text(raw.message), at: seconds(raw.at) };
+}
+
+/** Reads one report; what is missing counts as nothing, so that an older or newer master is still shown. */
+export function readActor(raw: Raw): Actor {
+  const exits = ((raw.last_exits ?? raw.exits ?? []) as Raw[]).map(exit).sort((a, b) => b.at - a.at);
+  const slowest = (raw.slowest_handler ?? raw.slowest) as Raw | null | undefined;
+  const observed = raw.observe ?? raw.observed;
+  return {
+    name: text(raw.name),
+    kind: text(raw.kind),
+    parent: typeof raw.parent === 'string' ? raw.parent : null,
+    state: text(raw.state),
+    restarts: number(raw.restarts),
+    intensity: number(raw.intensity),
+    exits,
+    queueDepth: number(raw.queue_depth),
+    queueBound: number(raw.queue_bound),
+    messages: number(raw.messages ?? raw.handled),
+    slowest: slowest ? { name: text(slowest.name ?? slowest.message), ms: number(slowest.ms) } : null,
+    observed: observed !== null && typeof observed === 'object' ? (observed as Record<string, unknown>) : {},
+  };
+}
+
+const HOUR_S = 3600;
+const SLOW_MS = 100;
+
+/** Why an actor needs a look; empty when it is well. Its supervisor's troubles are its own. */
+export function ailments(actor: Actor, now: number): string[] {
+  const found: string[] = [];
+  if (actor.state !== 'running') found.push(actor.state);
+  const recent = actor.exits.filter((one) => isBad(one) && now - one.at < HOUR_S).length;
+  if (recent > 0) found.push(`restarted ${recent} × in the last hour`);
+  if (actor.queueBound > 0 && actor.queueDepth > 0.8 * actor.queueBound) found.push('queue over 80 %');
+  if (actor.slowest !== null && actor.slowest.ms > SLOW_MS) found.push(`a handler took ${Math.round(actor.slowest.ms)} ms`);
+  return found;
+}
+
+export function isBad(exit: ActorExit): boolean {
+  return exit.ending !== 'completed' && exit.ending !== 'stopped';
+}
+
+/** Parents before their children, with the depth of each; orphans stand at the top. */
+export function asTree(actors: readonly Actor[]): { actor: Actor; depth: number }[] {
+  const names = new Set(actors.map((actor) => actor.name));
+  const children = new Map<string | null, Actor[]>();
+  for (const actor of actors) {
+    const parent = actor.parent !== null && names.has(actor.parent) && actor.parent !== actor.name ? actor.parent : null;
+    children.set(parent, [...(children.get(parent) ?? []), actor]);
+  }
+  const rows: { actor: Actor; depth: number }[] = [];
+  const seen = new Set<string>();
+  const walk = (parent: string | null, depth: number) => {
+    for (const actor of children.get(parent) ?? []) {
+      if (seen.has(actor.name)) continue;
+      seen.add(actor.name);
+      rows.push({ actor, depth });
+      walk(actor.name, depth + 1);
+    }
+  };
+  walk(null, 0);
+  return rows;
+}
