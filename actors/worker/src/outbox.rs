@@ -24,7 +24,7 @@ pub(crate) struct Gone;
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     /// A request of ours; its room is free again once it is dropped.
-    Request(WorkerOp, #[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit),
+    Request(WorkerOp, #[allow(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>),
     /// An answer.
     Response(Response),
     /// Close the connection after everything before it.
@@ -56,7 +56,12 @@ pub(crate) struct Slot {
 impl Slot {
     /// Queues a request. Never waits.
     pub(crate) fn send(self, op: WorkerOp) -> Result<(), Gone> {
-        self.requests.send(Outgoing::Request(op, self.permit)).map_err(|_| Gone)
+        self.requests.send(Outgoing::Request(op, Some(self.permit))).map_err(|_| Gone)
+    }
+
+    /// Queues a request that shares its room with the next.
+    pub(crate) fn send_part(&self, op: WorkerOp) -> Result<(), Gone> {
+        self.requests.send(Outgoing::Request(op, None)).map_err(|_| Gone)
     }
 }
 

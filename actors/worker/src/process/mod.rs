@@ -22,10 +22,11 @@ use group::Group;
 pub(crate) use group::{Groups, signal_by_name};
 use kill::{Killer, Next};
 use lines::LineBuffer;
+pub(crate) use lines::MAX_LINE;
 use logfiles::Follower;
 
 use crate::outbox::Gone;
-use crate::report::{Report, unix_now};
+use crate::report::{Report, pieces, unix_now};
 
 /// Time between two looks at followed files.
 const POLL_LOGFILES: Duration = Duration::from_secs(1);
@@ -170,13 +171,13 @@ impl<R: AsyncRead + Unpin> Stream<R> {
 
     fn settle(&mut self, report: &mut Report) {
         if let Some(text) = self.lines.take_lines() {
-            report.push((self.item)(text));
+            pieces(text).for_each(|piece| report.push((self.item)(piece)));
         }
     }
 
     fn finish(&mut self, report: &mut Report) {
         if let Some(text) = self.lines.take_all() {
-            report.push((self.item)(text));
+            pieces(text).for_each(|piece| report.push((self.item)(piece)));
         }
     }
 }
