@@ -133,17 +133,15 @@ impl<A: Supervised> Front<A> {
             Ok(false) => {}
             Err(intake) => return Err(refusal(intake).into()),
         }
-        match timeout_at(deadline, answer).await {
+        let outcome = match timeout_at(deadline, answer).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(_)) if Instant::now() >= deadline => Err(AskError::Deadline),
             Ok(Err(_)) => Err(AskError::Restarted),
-            Err(_) => {
-                if let Some(ask) = held {
-                    ask.withdraw();
-                }
-                Err(AskError::Deadline)
-            }
-        }
+            Err(_) => Err(AskError::Deadline),
+        };
+        // the place in the admission is held until here
+        drop(held);
+        outcome
     }
 
     /// Sends a message without waiting. Never blocks; refuses what is over the Front's bound.

@@ -94,11 +94,6 @@ impl<M: Message> Ask<M> {
     pub(crate) fn new(msg: M, reply: OneshotSender<M::Result>, deadline: Instant, permit: AskPermit) -> Self {
         Self { body: Mutex::new(Some((msg, reply))), deadline, _permit: permit }
     }
-
-    /// Takes the message out if no handler has begun with it.
-    pub(crate) fn withdraw(&self) -> Option<M> {
-        lock(&self.body).take().map(|(msg, _)| msg)
-    }
 }
 
 impl<A, M> OpenAsk<A> for Ask<M>

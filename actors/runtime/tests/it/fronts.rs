@@ -53,6 +53,24 @@ async fn an_ask_whose_asker_went_away_is_not_begun() {
 }
 
 #[actix::test]
+async fn the_deadline_travels_in_the_letter() {
+    let world = TestWorld::new();
+    let book = Book::default();
+    let front = spawn(&world.root(), ChildSpec::new("probe"), &book);
+    let unblock = block(&front).await;
+    let ask = front.ask_within(Duration::from_millis(100), Add(1));
+    tokio::pin!(ask);
+    assert!(futures_util::poll!(&mut ask).is_pending());
+    // the asker is not polled, as if its own arbiter were held: only the letter knows that it is too late
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    unblock.send(()).unwrap();
+    assert_eq!(front.ask(Add(2)).await, Ok(2));
+    assert_eq!(book.count("add 1"), 0);
+    assert_eq!(ask.await, Err(AskError::Deadline));
+    world.finish().await;
+}
+
+#[actix::test]
 async fn tells_over_the_bound_come_back() {
     let world = TestWorld::new();
     let book = Book::default();

@@ -8,5 +8,6 @@ mod intensity;
 mod probe;
 mod reports;
 mod stopping;
+mod storm;
 mod tasks;
 mod worlds;

@@ -1,6 +1,8 @@
 //! An actor that does as it is told, and a book of what happened to it.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use actix::fut::wrap_future;
@@ -134,13 +136,26 @@ impl Handler<End> for Probe {
                 ctx.spawn(wrap_future(async { panic!("told to, later") }));
             }
             End::Fail => fail(ctx, "told to fail"),
-            End::FailInWait => ctx.wait(wrap_future::<_, Self>(async {}).map(|(), _, ctx| {
-                fail(ctx, "failed while waiting");
-                ctx.wait(wrap_future(std::future::pending()));
-            })),
+            End::FailInWait => ctx.wait(FailAndHang),
             End::Complete => complete(ctx),
             End::Stop => ctx.stop(),
         }
+    }
+}
+
+/// Fails its actor and never ends itself.
+struct FailAndHang;
+
+impl ActorFuture<Probe> for FailAndHang {
+    type Output = ();
+    fn poll(
+        self: Pin<&mut Self>,
+        _: &mut Probe,
+        ctx: &mut Context<Probe>,
+        _: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        fail(ctx, "failed while waiting");
+        Poll::Pending
     }
 }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use actix_rt::Arbiter;
 use greenroom_runtime::{
-    ActorReport, ChildSpec, Dice, ManualClock, Runtime, State, SupervisorSpec, TestWorld,
+    ActorReport, ChildSpec, Dice, Front, ManualClock, Runtime, State, SupervisorSpec, TestWorld,
 };
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::probe::{Add, Book, Hold, block, spawn};
+use crate::probe::{Add, Book, Hold, Probe, block, spawn};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -108,15 +108,15 @@ async fn a_handler_that_holds_its_arbiter_is_told_by_name_while_it_does() {
     let holder = spawn(&elsewhere, ChildSpec::new("holder"), &Book::default());
     let innocent = spawn(&elsewhere, ChildSpec::new("innocent"), &Book::default());
     innocent.wait_ready(SOON).await.unwrap();
-    let (open, gate) = std::sync::mpsc::channel();
-    holder.tell(Hold(gate)).unwrap();
     let begun = std::time::Instant::now();
-    while of(&world.snapshot(), "holder").stalls == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(30), "nobody noticed");
-        tokio::task::yield_now().await;
-    }
+    let open = hold(&world, &holder).await;
     assert!(begun.elapsed() >= Duration::from_millis(100));
-    open.send(()).unwrap();
+    // when the next one, elsewhere, has been noticed, the first was looked at several times more
+    let second_arbiter = Arbiter::new();
+    let spec = SupervisorSpec::new("second").arbiter(second_arbiter.handle());
+    let second = spawn(&world.root().supervisor(spec), ChildSpec::new("second-holder"), &Book::default());
+    drop(hold(&world, &second).await);
+    drop(open);
     holder.ask(Add(1)).await.unwrap();
     let reports = world.snapshot();
     let slowest = of(&reports, "holder").slowest.clone().unwrap();
@@ -127,6 +127,20 @@ async fn a_handler_that_holds_its_arbiter_is_told_by_name_while_it_does() {
         "once for each time"
     );
     world.finish().await;
-    arbiter.stop();
-    arbiter.join().unwrap();
+    for arbiter in [arbiter, second_arbiter] {
+        arbiter.stop();
+        arbiter.join().unwrap();
+    }
+}
+
+/// Lets an actor hold its arbiter, until that is noticed and further until the answer is dropped.
+async fn hold(world: &TestWorld, front: &Front<Probe>) -> std::sync::mpsc::Sender<()> {
+    let (open, gate) = std::sync::mpsc::channel();
+    front.tell(Hold(gate)).unwrap();
+    let begun = std::time::Instant::now();
+    while of(&world.snapshot(), front.name()).stalls == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "nobody noticed");
+        tokio::task::yield_now().await;
+    }
+    open
 }
