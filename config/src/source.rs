@@ -170,15 +170,21 @@ fn is_secret(name: &str) -> bool {
 /// Overwrites secret strings, byte for byte, so that places stay true.
 fn blot(node: &Node, text: &mut [u8]) {
     for (name, child) in &node.table {
-        if is_secret(name) && child.table.is_empty() {
-            if let Some(value) = text.get_mut(child.value.clone()) {
-                value.iter_mut().filter(|it| !matches!(it, b'"' | b'\'' | b'\n')).for_each(|it| *it = b'*');
-            }
-        } else {
-            blot(child, text);
-        }
+        if is_secret(name) { blot_all(child, text) } else { blot(child, text) }
     }
     node.list.iter().for_each(|child| blot(child, text));
+}
+
+/// Overwrites a secret; where to find one (`{ file = … }`, `{ env = … }`) is none.
+fn blot_all(node: &Node, text: &mut [u8]) {
+    for (_, child) in node.table.iter().filter(|(name, _)| !matches!(name.as_str(), "file" | "env")) {
+        blot_all(child, text);
+    }
+    if node.table.is_empty()
+        && let Some(value) = text.get_mut(node.value.clone())
+    {
+        value.iter_mut().filter(|it| !matches!(it, b'"' | b'\'' | b'\n')).for_each(|it| *it = b'*');
+    }
 }
 
 /// For texts that do not parse: whatever follows a secret's name on its line.

@@ -176,6 +176,16 @@ fn types_and_values() {
 }
 
 #[test]
+fn strategies_that_have_no_effect_yet() {
+    check(
+        with("[supervision]\nstrategy = 'one-for-all'\n[supervision.kinds.x]\nstrategy = 'one-for-one'\n"),
+        &[
+            "2:12 no-effect: every actor is restarted alone in this version ['one-for-all'] (write \"one-for-one\", or leave it out)",
+        ],
+    );
+}
+
+#[test]
 fn workers() {
     check(
         with("[workers.w]\n"),
@@ -196,7 +206,7 @@ fn workers() {
     check(
         with("[workers.w]\npassword = { vault = 'x' }\n"),
         &[
-            r#"2:12 bad-secret: unknown source of a secret `vault` [{ vault = 'x' }] (write "…", { file = "PATH" } or { env = "VARIABLE" })"#,
+            r#"2:12 bad-secret: unknown source of a secret `vault` [{ vault = '*' }] (write "…", { file = "PATH" } or { env = "VARIABLE" })"#,
         ],
     );
     check(

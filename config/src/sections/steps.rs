@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+use greenroom_model::Results;
 use serde::{Deserialize, Deserializer};
 
 use crate::expr::{Run, Template, TemplateValue};
@@ -244,17 +245,16 @@ pub enum ResultName {
     Cancelled,
 }
 
-impl ResultName {
-    /// The number that stands for it in the data layer and on the wire.
-    pub fn code(self) -> u8 {
-        match self {
-            ResultName::Success => 0,
-            ResultName::Warnings => 1,
-            ResultName::Failure => 2,
-            ResultName::Skipped => 3,
-            ResultName::Exception => 4,
-            ResultName::Retry => 5,
-            ResultName::Cancelled => 6,
+impl From<ResultName> for Results {
+    fn from(name: ResultName) -> Results {
+        match name {
+            ResultName::Success => Results::Success,
+            ResultName::Warnings => Results::Warnings,
+            ResultName::Failure => Results::Failure,
+            ResultName::Skipped => Results::Skipped,
+            ResultName::Exception => Results::Exception,
+            ResultName::Retry => Results::Retry,
+            ResultName::Cancelled => Results::Cancelled,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use greenroom_model::restart;
 use serde::Deserialize;
 
 use crate::values::Duration;
@@ -132,5 +133,85 @@ impl Policy {
         self.period = patch.period.unwrap_or(self.period);
         self.backoff = patch.backoff.unwrap_or(self.backoff);
         self.grace = patch.grace.unwrap_or(self.grace);
+    }
+}
+
+/// For the runtime: what these settings say, as patches over what the code says. It has no strategies but one-for-one yet, and
+/// counts restarts by supervisor, so that an `intensity` of a kind or name holds for the supervisor of that name.
+impl From<&Supervision> for restart::Policies {
+    fn from(it: &Supervision) -> Self {
+        let defaults = restart::PolicyPatch {
+            restart: Some(it.restart.into()),
+            backoff_min: Some(it.backoff.min.into()),
+            backoff_max: Some(it.backoff.max.into()),
+            grace: Some(it.grace.into()),
+            ..Default::default()
+        };
+        let patches = |map: &BTreeMap<String, PolicyPatch>| {
+            map.iter().map(|(name, it)| (name.clone(), it.into())).collect()
+        };
+        let intensity = |it: &Supervision, patch: Option<&PolicyPatch>| restart::Intensity {
+            restarts: patch.and_then(|it| it.intensity).unwrap_or(it.intensity),
+            within: patch.and_then(|it| it.period).unwrap_or(it.period).into(),
+        };
+        let named =
+            it.kinds.iter().chain(&it.names).filter(|(_, it)| it.intensity.is_some() || it.period.is_some());
+        restart::Policies {
+            defaults,
+            kinds: patches(&it.kinds),
+            names: patches(&it.names),
+            intensity: Some(intensity(it, None)),
+            intensities: named.map(|(name, patch)| (name.clone(), intensity(it, Some(patch)))).collect(),
+        }
+    }
+}
+
+impl From<&PolicyPatch> for restart::PolicyPatch {
+    fn from(it: &PolicyPatch) -> Self {
+        restart::PolicyPatch {
+            restart: it.restart.map(Into::into),
+            backoff_min: it.backoff.map(|it| it.min.into()),
+            backoff_max: it.backoff.map(|it| it.max.into()),
+            grace: it.grace.map(Into::into),
+            ..Default::default()
+        }
+    }
+}
+
+impl From<Restart> for restart::Restart {
+    fn from(it: Restart) -> Self {
+        match it {
+            Restart::Permanent => restart::Restart::Permanent,
+            Restart::Transient => restart::Restart::Transient,
+            Restart::Temporary => restart::Restart::Temporary,
+        }
+    }
+}
+
+/// The runtime counts in milliseconds; what is shorter becomes one.
+impl From<Duration> for restart::Span {
+    fn from(it: Duration) -> Self {
+        restart::Span::from_millis(it.as_micros().div_ceil(1000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load_text;
+
+    #[test]
+    fn the_runtime_hears_what_the_settings_say() {
+        let text = "[supervision]\nintensity = 7\ngrace = '3s'\n[supervision.kinds.build]\nbackoff = { min = '1ms', max = '2s' }\n\
+                    [supervision.names.root]\nintensity = 9\n";
+        let settings = load_text(text, std::path::Path::new("/")).unwrap().settings;
+        let policies = restart::Policies::from(&settings.supervision);
+        let build = policies.resolve("build", "build/1", &restart::PolicyPatch::default());
+        assert_eq!((build.restart, build.backoff_max.as_millis()), (restart::Restart::Transient, 2000));
+        assert_eq!(build.grace.as_millis(), 3000);
+        let other = policies.resolve("poller", "poller/a", &restart::PolicyPatch::default());
+        assert_eq!((other.restart, other.backoff_max.as_millis()), (restart::Restart::Permanent, 30_000));
+        assert_eq!(policies.intensity("root", None).restarts, 9);
+        assert_eq!(policies.intensity("other", None).restarts, 7);
     }
 }
