@@ -57,9 +57,9 @@ pub(crate) fn read(options: &LoadOptions, faults: &mut Vec<Fault>) -> Vec<Source
 }
 
 /// All layers as one value.
-pub(crate) fn merge(sources: &[Source]) -> Result<Value, figment::Error> {
+pub(crate) fn merge(sources: &[Source]) -> Result<Value, Box<figment::Error>> {
     let figment = sources.iter().fold(Figment::new(), |figment, source| figment.merge(source));
-    figment.find_value("")
+    figment.find_value("").map_err(Box::new)
 }
 
 struct Layers<'a> {

@@ -1,5 +1,7 @@
 //! Every kind of fault, in its exact words: place, code, message, value at fault, help.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::Path;
 
 use greenroom_config::{Faults, load_text};

@@ -1,5 +1,7 @@
 //! Later layers win; variables and flags find their keys; every value knows where it comes from.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::{Path, PathBuf};
 
 use greenroom_config::{DatabaseUrl, LoadOptions, Loaded, Settings, check, load};

@@ -1,5 +1,7 @@
 //! What we show to users loads: the samples, and every TOML block of the reference.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::Path;
 
 use greenroom_config::{LoadOptions, Settings, load, load_text};
@@ -57,7 +59,7 @@ fn blocks(text: &str) -> Vec<(usize, String)> {
 fn every_block_of_the_reference_loads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/user-guide/configuration.md");
     let blocks = blocks(&std::fs::read_to_string(path).unwrap());
-    assert!(blocks.len() >= 8, "only {} blocks were found", blocks.len());
+    assert!(blocks.len() >= 7, "only {} blocks were found", blocks.len());
     for (line, block) in blocks {
         if let Err(faults) = load_text(&block, Path::new("/srv/ci")) {
             panic!("the block at line {line}:\n{faults}");

@@ -290,7 +290,8 @@ mod tests {
 
     #[test]
     fn a_value_never_becomes_shell_text() {
-        let scripts: &[(&str, fn(&str) -> String)] = &[
+        type Expected = fn(&str) -> String;
+        let scripts: &[(&str, Expected)] = &[
             ("printf '%s' ${{ src.branch }}", |it| it.to_owned()),
             ("printf '%s' \"<${{ src.branch }}>\"", |it| format!("<{it}>")),
             ("x=${{ src.branch }}; printf '%s' pre${{ src.branch }}\"$x\"", |it| format!("pre{it}{it}")),
@@ -300,9 +301,8 @@ mod tests {
             ("cat <<-'X' <<Y\n\tit's\n\tX\n${{ src.branch }}\nY\n", |it| format!("{it}\n")),
             ("# don't (\"\nprintf '%s' 'it'\"'\"'s' ${{ src.branch }}", |it| format!("it's{it}")),
             ("if [ ${{ src.branch }} = x ]; then :; fi # ${{ src.branch }}\nprintf ok", |_| "ok".to_owned()),
-            ("printf '%s' $${{ raw }} 2>/dev/null || printf ok", |_| "ok".to_owned()),
         ];
-        for (text, expected) in &scripts[..9] {
+        for (text, expected) in scripts {
             let script = RunString::parse(text).unwrap();
             for value in NASTY {
                 let rendered = script.render(&scope(value)).unwrap();

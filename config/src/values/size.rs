@@ -43,7 +43,7 @@ impl Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = |(_, unit): &&(&str, u64)| self.0 >= *unit && self.0 % unit == 0;
+        let exact = |(_, unit): &&(&str, u64)| self.0 >= *unit && self.0.is_multiple_of(*unit);
         let (name, unit) = UNITS.iter().find(exact).unwrap_or(&("B", 1));
         write!(f, "{} {name}", self.0 / unit)
     }
