@@ -1,6 +1,6 @@
 //! The commands a master starts, with their typed arguments.
 //!
-//! *To add one*: a variant of [`Command`], its name and arguments in `name`, `read` and `write`, a golden
+//! *To add one*: a variant of [`Command`], its name in `name` and `read`, its arguments in `Args` and `write`, a golden
 //! frame in `tests/`. Unknown arguments are ignored, so an older worker runs a command of a newer master as far
 //! as it understands it; an argument that must not be ignored needs a new command name.
 
@@ -280,6 +280,99 @@ impl Args {
     }
 }
 
+/// Takes an argument that must be there.
+fn required<T>(argument: Option<T>, key: &'static str) -> Result<T, Problem> {
+    argument.ok_or(Problem::Missing(key))
+}
+
+/// Each command from its arguments; fails if a required one is missing.
+impl Args {
+    fn shell(self) -> Result<Command, Problem> {
+        Ok(Command::Shell(Box::new(Shell {
+            workdir: required(self.workdir, "workdir")?,
+            command: required(self.command, "command")?,
+            env: self.env,
+            want_stdout: self.want_stdout.unwrap_or(true),
+            want_stderr: self.want_stderr.unwrap_or(true),
+            logfiles: self.logfiles,
+            timeout: self.timeout.flatten(),
+            max_time: self.max_time,
+            max_lines: self.max_lines,
+            sigterm_time: self.sigterm_time,
+            interrupt_signal: self.interrupt_signal.unwrap_or_else(|| "KILL".to_owned()),
+            use_pty: self.use_pty.unwrap_or(false),
+            log_environ: self.log_environ.unwrap_or(true),
+            initial_stdin: self.initial_stdin,
+        })))
+    }
+
+    fn mkdir(self) -> Result<Command, Problem> {
+        Ok(Command::Mkdir { paths: required(self.paths, "paths")? })
+    }
+
+    fn rmdir(self) -> Result<Command, Problem> {
+        Ok(Command::Rmdir(Rmdir {
+            paths: required(self.paths, "paths")?,
+            log_environ: self.log_environ.unwrap_or(true),
+            timeout: self.timeout.unwrap_or(Some(DEFAULT_TIMEOUT)),
+            max_time: self.max_time,
+        }))
+    }
+
+    fn rmfile(self) -> Result<Command, Problem> {
+        Ok(Command::Rmfile { path: required(self.path, "path")? })
+    }
+
+    fn cpdir(self) -> Result<Command, Problem> {
+        Ok(Command::Cpdir(Cpdir {
+            from_path: required(self.from_path, "from_path")?,
+            to_path: required(self.to_path, "to_path")?,
+            log_environ: self.log_environ.unwrap_or(true),
+            timeout: self.timeout.unwrap_or(Some(DEFAULT_TIMEOUT)),
+            max_time: self.max_time,
+        }))
+    }
+
+    fn stat(self) -> Result<Command, Problem> {
+        Ok(Command::Stat { path: required(self.path, "path")? })
+    }
+
+    fn glob(self) -> Result<Command, Problem> {
+        Ok(Command::Glob { path: required(self.path, "path")? })
+    }
+
+    fn listdir(self) -> Result<Command, Problem> {
+        Ok(Command::Listdir { path: required(self.path, "path")? })
+    }
+
+    fn upload_file(self) -> Result<Command, Problem> {
+        Ok(Command::UploadFile(UploadFile {
+            path: required(self.path, "path")?,
+            blocksize: required(self.blocksize, "blocksize")?,
+            maxsize: self.maxsize,
+            keepstamp: self.keepstamp.unwrap_or(false),
+        }))
+    }
+
+    fn upload_directory(self) -> Result<Command, Problem> {
+        Ok(Command::UploadDirectory(UploadDirectory {
+            path: required(self.path, "path")?,
+            blocksize: required(self.blocksize, "blocksize")?,
+            maxsize: self.maxsize,
+            compress: self.compress,
+        }))
+    }
+
+    fn download_file(self) -> Result<Command, Problem> {
+        Ok(Command::DownloadFile(DownloadFile {
+            path: required(self.path, "path")?,
+            blocksize: required(self.blocksize, "blocksize")?,
+            maxsize: self.maxsize,
+            mode: self.mode,
+        }))
+    }
+}
+
 /// A boolean; 0 and 1 stand for one in messages of Python programs.
 fn read_flag(reader: &mut Reader<'_>) -> Result<bool> {
     match reader.peek()? {
@@ -373,64 +466,23 @@ impl Command {
     }
 
     pub(crate) fn read(name: &str, reader: &mut Reader<'_>) -> Result<Self> {
-        let end = reader.clone();
-        let missing = |key| end.error(Problem::Missing(key));
-        let args = Args::read(reader)?;
-        Ok(match name {
-            "shell" => Command::Shell(Box::new(Shell {
-                workdir: args.workdir.ok_or_else(|| missing("workdir"))?,
-                command: args.command.ok_or_else(|| missing("command"))?,
-                env: args.env,
-                want_stdout: args.want_stdout.unwrap_or(true),
-                want_stderr: args.want_stderr.unwrap_or(true),
-                logfiles: args.logfiles,
-                timeout: args.timeout.flatten(),
-                max_time: args.max_time,
-                max_lines: args.max_lines,
-                sigterm_time: args.sigterm_time,
-                interrupt_signal: args.interrupt_signal.unwrap_or_else(|| "KILL".to_owned()),
-                use_pty: args.use_pty.unwrap_or(false),
-                log_environ: args.log_environ.unwrap_or(true),
-                initial_stdin: args.initial_stdin,
-            })),
-            "mkdir" => Command::Mkdir { paths: args.paths.ok_or_else(|| missing("paths"))? },
-            "rmdir" => Command::Rmdir(Rmdir {
-                paths: args.paths.ok_or_else(|| missing("paths"))?,
-                log_environ: args.log_environ.unwrap_or(true),
-                timeout: args.timeout.unwrap_or(Some(DEFAULT_TIMEOUT)),
-                max_time: args.max_time,
-            }),
-            "rmfile" => Command::Rmfile { path: args.path.ok_or_else(|| missing("path"))? },
-            "cpdir" => Command::Cpdir(Cpdir {
-                from_path: args.from_path.ok_or_else(|| missing("from_path"))?,
-                to_path: args.to_path.ok_or_else(|| missing("to_path"))?,
-                log_environ: args.log_environ.unwrap_or(true),
-                timeout: args.timeout.unwrap_or(Some(DEFAULT_TIMEOUT)),
-                max_time: args.max_time,
-            }),
-            "stat" => Command::Stat { path: args.path.ok_or_else(|| missing("path"))? },
-            "glob" => Command::Glob { path: args.path.ok_or_else(|| missing("path"))? },
-            "listdir" => Command::Listdir { path: args.path.ok_or_else(|| missing("path"))? },
-            "upload_file" | "uploadFile" => Command::UploadFile(UploadFile {
-                path: args.path.ok_or_else(|| missing("path"))?,
-                blocksize: args.blocksize.ok_or_else(|| missing("blocksize"))?,
-                maxsize: args.maxsize,
-                keepstamp: args.keepstamp.unwrap_or(false),
-            }),
-            "upload_directory" | "uploadDirectory" => Command::UploadDirectory(UploadDirectory {
-                path: args.path.ok_or_else(|| missing("path"))?,
-                blocksize: args.blocksize.ok_or_else(|| missing("blocksize"))?,
-                maxsize: args.maxsize,
-                compress: args.compress,
-            }),
-            "download_file" | "downloadFile" => Command::DownloadFile(DownloadFile {
-                path: args.path.ok_or_else(|| missing("path"))?,
-                blocksize: args.blocksize.ok_or_else(|| missing("blocksize"))?,
-                maxsize: args.maxsize,
-                mode: args.mode,
-            }),
-            other => Command::Unknown { name: other.to_owned() },
-        })
+        let at = reader.clone();
+        let known = match name {
+            "shell" => Args::shell,
+            "mkdir" => Args::mkdir,
+            "rmdir" => Args::rmdir,
+            "rmfile" => Args::rmfile,
+            "cpdir" => Args::cpdir,
+            "stat" => Args::stat,
+            "glob" => Args::glob,
+            "listdir" => Args::listdir,
+            "upload_file" | "uploadFile" => Args::upload_file,
+            "upload_directory" | "uploadDirectory" => Args::upload_directory,
+            "download_file" | "downloadFile" => Args::download_file,
+            // Its arguments may mean anything.
+            other => return Ok(Command::Unknown { name: other.to_owned() }),
+        };
+        known(Args::read(reader)?).map_err(|missing| at.error(missing))
     }
 
     pub(crate) fn write(&self, writer: &mut Writer) {
