@@ -190,6 +190,10 @@ mod tests {
         assert_eq!(drain(&mut merger), []);
         assert_eq!(merger.wants(), Wants::Settling);
         merger.offer(event(2, 2, 7, 2));
+        let mut heads = Clock::start(1);
+        heads.set(MasterId(1), 1);
+        heads.set(MasterId(2), 2);
+        merger.settle(&heads);
         assert_eq!(drain(&mut merger), [(2, 2), (1, 1)]);
     }
 

@@ -1,0 +1,47 @@
+//! `greenroom worker`: our agent.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use greenroom_worker::{AgentOptions, Ended};
+
+/// Whom to serve.
+#[derive(Args)]
+pub struct Options {
+    /// The master's address.
+    #[arg(long, value_name = "ws://HOST:PORT")]
+    master: String,
+    /// The worker's name, as the master's configuration has it.
+    #[arg(long)]
+    name: String,
+    /// A file whose first line is the password.
+    #[arg(long, value_name = "FILE")]
+    password_file: PathBuf,
+    /// Where builds work.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// End when standard input does: for a worker that its master starts.
+    #[arg(long, hide = true)]
+    end_with_stdin: bool,
+}
+
+/// Runs until the master or a signal says stop.
+pub fn run(options: Options) -> Result<ExitCode> {
+    crate::logging::start("info");
+    let password = greenroom_worker::read_password(&options.password_file)?;
+    let mut agent = AgentOptions::new(options.master, options.name, password, options.dir);
+    agent.end_with_stdin = options.end_with_stdin;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
+    let stopped = async {
+        crate::lifecycle::signal().await;
+    };
+    let ended = runtime.block_on(greenroom_worker::run_until(agent, stopped))?;
+    match ended {
+        Ended::Shutdown => tracing::info!("the master told this worker to end"),
+        Ended::StdinEnded => tracing::info!("the master is gone"),
+        Ended::Stopped => tracing::info!("stopped"),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,45 @@
+//! The few HTTP requests that commands send to a master.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// A path below a master's page.
+pub fn under(master: &str, path: &str) -> Result<String> {
+    if !master.starts_with("http://") && !master.starts_with("https://") {
+        bail!("--master {master}: write the page's address, such as http://127.0.0.1:8010/");
+    }
+    Ok(format!("{}/{path}", master.trim_end_matches('/')))
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(std::time::Duration::from_secs(30)))
+        .http_status_as_error(false)
+        .build()
+        .into()
+}
+
+/// Posts a form; the answer must be a success.
+pub fn post_form(url: &str, form: &[(&str, String)]) -> Result<String> {
+    let fields = form.iter().map(|(name, value)| (*name, value.as_str()));
+    let mut answer = agent().post(url).send_form(fields).with_context(|| format!("failed to reach {url}"))?;
+    let status = answer.status();
+    let text = answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
+    if !status.is_success() {
+        bail!("the master refused it ({status}): {}", text.trim());
+    }
+    Ok(text)
+}
+
+/// Posts JSON; gives the answer whatever its status, if it is JSON.
+pub fn post_json(url: &str, body: &Value) -> Result<Value> {
+    let mut answer = agent()
+        .post(url)
+        .header("content-type", "application/json")
+        .header("accept", "application/json")
+        .send(body.to_string())
+        .with_context(|| format!("failed to reach {url}"))?;
+    let status = answer.status();
+    let text = answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
+    serde_json::from_str(&text).with_context(|| format!("the answer of {url} ({status}) is not JSON: {}", text.trim()))
+}
