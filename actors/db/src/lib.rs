@@ -3,11 +3,19 @@
 //! A [`Store`] is opened once a process and takes the master's row; the actors are made from it, again after each restart.
 //! Only the [`DbWriter`] changes the database, and every change bears its events in the same transaction.
 
+mod core;
+mod engine;
 mod ids;
 mod logs;
 mod messages;
+mod ops;
+mod query;
 mod reader;
+mod reads;
+mod rows;
+mod schema;
 mod store;
+mod work;
 mod writer;
 
 pub use ids::{Exhausted, IdAllocator};

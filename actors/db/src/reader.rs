@@ -1,22 +1,29 @@
 //! The DbReader: answers reads, each from one read transaction with its clock.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, Message, ResponseFuture};
 use greenroom_model::*;
+use serde_json::json;
 
+use crate::engine::{EngineError, ReadTx};
 use crate::messages::*;
+use crate::reads;
+use crate::rows::RowMapped;
 use crate::store::Store;
 
 /// Answers reads, several at a time.
 pub struct DbReader {
-    _store: Store,
+    store: Store,
+    asked: u64,
 }
 
 impl DbReader {
     /// A reader over `store`.
     pub fn new(store: Store) -> Self {
-        Self { _store: store }
+        Self { store, asked: 0 }
     }
 }
 
@@ -24,11 +31,21 @@ impl Actor for DbReader {
     type Context = Context<Self>;
 }
 
-greenroom_runtime::supervised!(DbReader, "db-reader");
+impl greenroom_runtime::Supervised for DbReader {
+    const KIND: &'static str = "db-reader";
 
-/// An entity that a store keeps.
-pub trait Stored: Entity + Send + Sync + 'static {}
-macro_rules! stored { ($($ty:ty),*) => { $(impl Stored for $ty {})* } }
+    fn observe(&self) -> serde_json::Value {
+        json!({ "asked": self.asked })
+    }
+}
+
+/// An entity that a store keeps. Not to be implemented elsewhere.
+pub trait Stored: Entity + RowMapped {}
+
+macro_rules! stored {
+    ($($ty:ty),* $(,)?) => { $(impl Stored for $ty {})* };
+}
+
 stored!(
     Master,
     Builder,
@@ -42,49 +59,77 @@ stored!(
     BuildRequest,
     Build,
     Step,
-    Log
+    Log,
 );
+
+impl From<EngineError> for ReadError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Damaged(text) => ReadError::Damaged(text),
+            other => ReadError::Unavailable(other.to_string()),
+        }
+    }
+}
+
+type Read<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;
+
+/// Runs a read in one transaction, together with the clock.
+async fn snapshot<T>(
+    store: Store,
+    read: impl for<'a> FnOnce(&'a mut dyn ReadTx) -> Read<'a, T> + Send,
+) -> ReadResult<T> {
+    let mut tx = store.0.engine.read().await?;
+    let clock = reads::clock(&mut *tx, store.0.generation).await?;
+    let value = read(&mut *tx).await?;
+    Ok(Snapshot { value, clock })
+}
 
 impl<E: Stored> Handler<List<E>> for DbReader {
     type Result = ResponseFuture<ReadResult<Page<Arc<E>>>>;
 
-    fn handle(&mut self, _msg: List<E>, _ctx: &mut Self::Context) -> Self::Result {
-        Box::pin(async { Err(ReadError::Unavailable("not built yet".into())) })
+    fn handle(&mut self, msg: List<E>, _ctx: &mut Self::Context) -> Self::Result {
+        self.asked += 1;
+        let store = self.store.clone();
+        Box::pin(snapshot(store, move |tx| Box::pin(async move { reads::page(tx, &msg.query).await })))
     }
 }
 
 impl<E: Stored> Handler<Get<E>> for DbReader {
     type Result = ResponseFuture<ReadResult<Option<Arc<E>>>>;
 
-    fn handle(&mut self, _msg: Get<E>, _ctx: &mut Self::Context) -> Self::Result {
-        Box::pin(async { Err(ReadError::Unavailable("not built yet".into())) })
+    fn handle(&mut self, msg: Get<E>, _ctx: &mut Self::Context) -> Self::Result {
+        self.asked += 1;
+        let store = self.store.clone();
+        Box::pin(snapshot(store, move |tx| Box::pin(reads::by_id(tx, msg.id))))
     }
 }
 
 macro_rules! handle {
-    ($($message:ty),* $(,)?) => {$(
+    ($($message:ty => $read:path),* $(,)?) => {$(
         impl Handler<$message> for DbReader {
             type Result = ResponseFuture<<$message as Message>::Result>;
 
-            fn handle(&mut self, _msg: $message, _ctx: &mut Self::Context) -> Self::Result {
-                Box::pin(async { Err(ReadError::Unavailable("not built yet".into())) })
+            fn handle(&mut self, msg: $message, _ctx: &mut Self::Context) -> Self::Result {
+                self.asked += 1;
+                let store = self.store.clone();
+                Box::pin(snapshot(store, move |tx| Box::pin($read(tx, msg))))
             }
         }
     )*};
 }
 
 handle!(
-    BuildPropertiesOf,
-    BuildsetPropertiesOf,
-    SchedulerStateOf,
-    ChangeSourceStateOf,
-    ListenerOf,
-    ControlActOf,
-    OpenControlActs,
-    UnfinishedBuilds,
-    BuildsOfChange,
-    ChangesOfBuild,
-    EventsAfter,
-    CurrentClock,
-    LoadHot,
+    BuildPropertiesOf => reads::build_properties,
+    BuildsetPropertiesOf => reads::buildset_properties,
+    SchedulerStateOf => reads::scheduler_state,
+    ChangeSourceStateOf => reads::change_source_state,
+    ListenerOf => reads::listener,
+    ControlActOf => reads::control_act,
+    OpenControlActs => reads::open_control_acts,
+    UnfinishedBuilds => reads::unfinished_builds,
+    BuildsOfChange => reads::builds_of_change,
+    ChangesOfBuild => reads::changes_of_build,
+    EventsAfter => reads::events_after,
+    CurrentClock => reads::nothing,
+    LoadHot => reads::hot,
 );

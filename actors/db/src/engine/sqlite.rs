@@ -1,0 +1,350 @@
+//! The SQLite engine: WAL, every commit synced, one writing connection and a few that read.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, Row as _, SqlStr, Sqlite as Db, Transaction};
+
+use super::sql::Sql;
+use super::*;
+
+/// The most rows of one statement.
+const ROWS: usize = 64;
+/// Connections that read at the same time.
+const READERS: u32 = 4;
+/// How long a transaction waits for its connection.
+const ACQUIRE: Duration = Duration::from_secs(10);
+
+/// The migrations, by number: append only.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "first", include_str!("../../../../migrations/sqlite/0001_first.sql"))];
+
+/// A database in a file.
+pub struct Sqlite {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+/// Why a file is no database of ours.
+pub enum SchemaError {
+    /// (found, known)
+    Newer(i64, i64),
+    Engine(EngineError),
+}
+
+impl From<sqlx::Error> for SchemaError {
+    fn from(error: sqlx::Error) -> Self {
+        SchemaError::Engine(error.into())
+    }
+}
+
+/// The options of every connection to a file.
+pub fn options(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(5))
+        .foreign_keys(false)
+        .statement_cache_capacity(512)
+        .pragma("journal_size_limit", "67108864")
+        .pragma("temp_store", "memory")
+}
+
+/// A pool of one connection that writes.
+pub async fn writer(file: &Path) -> Result<SqlitePool, EngineError> {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(ACQUIRE)
+        .test_before_acquire(false)
+        .connect_with(options(file).create_if_missing(true).pragma("cache_size", "-16384"));
+    Ok(pool.await?)
+}
+
+/// A pool of connections that only read.
+pub fn readers(file: &Path) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(ACQUIRE)
+        .test_before_acquire(false)
+        .connect_lazy_with(options(file).read_only(true))
+}
+
+impl Sqlite {
+    /// Opens the file, bringing its schema up to date. Answers the schema before and after, too.
+    pub async fn open(file: &Path) -> Result<(Self, i64, i64), SchemaError> {
+        let writer = writer(file).await.map_err(SchemaError::Engine)?;
+        let (before, after) = migrate(&writer).await?;
+        Ok((Self { writer, readers: readers(file) }, before, after))
+    }
+}
+
+async fn migrate(pool: &SqlitePool) -> Result<(i64, i64), SchemaError> {
+    let known = MIGRATIONS.iter().map(|m| m.0).max().unwrap_or(0);
+    let table: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'")
+        .fetch_one(pool)
+        .await?;
+    let found: i64 = if table == 0 {
+        0
+    } else {
+        sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations").fetch_one(pool).await?
+    };
+    if found > known {
+        return Err(SchemaError::Newer(found, known));
+    }
+    let migrations = MIGRATIONS
+        .iter()
+        .map(|(n, name, sql)| {
+            Migration::new(*n, (*name).into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+        })
+        .collect();
+    Migrator::with_migrations(migrations)
+        .run(pool)
+        .await
+        .map_err(|error| SchemaError::Engine(EngineError::Rejected(format!("migration: {error}"))))?;
+    Ok((found, known))
+}
+
+impl From<sqlx::Error> for EngineError {
+    fn from(error: sqlx::Error) -> Self {
+        let text = error.to_string();
+        match &error {
+            sqlx::Error::Database(db) if db.is_unique_violation() => EngineError::Conflict(text),
+            sqlx::Error::Database(db) => {
+                match db.code().and_then(|c| c.parse::<i32>().ok()).map(|c| c & 0xff) {
+                    // busy, locked, out of memory, read-only, I/O, full, cannot open
+                    Some(5 | 6 | 7 | 8 | 10 | 13 | 14) => EngineError::Unavailable(text),
+                    // corrupt, not a database
+                    Some(11 | 26) => EngineError::Damaged(text),
+                    _ => EngineError::Rejected(text),
+                }
+            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => EngineError::Damaged(text),
+            sqlx::Error::Encode(_) | sqlx::Error::Protocol(_) => EngineError::Rejected(text),
+            _ => EngineError::Unavailable(text),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Sqlite {
+    async fn write(&self) -> Result<Box<dyn WriteTx>, EngineError> {
+        let begun = match self.writer.begin_with("BEGIN IMMEDIATE").await {
+            Ok(begun) => begun,
+            Err(error) => {
+                // When the disk is full SQLite ends the transaction by itself and the driver loses count of it: start anew.
+                tracing::debug!(db.error = %error, "the writing connection is replaced");
+                self.writer.acquire().await?.close().await.ok();
+                self.writer.begin_with("BEGIN IMMEDIATE").await?
+            }
+        };
+        Ok(Box::new(SqliteTx(begun)))
+    }
+
+    async fn read(&self) -> Result<Box<dyn ReadTx>, EngineError> {
+        Ok(Box::new(SqliteTx(self.readers.begin().await?)))
+    }
+
+    fn exclusive(&self) -> bool {
+        true // by the lock on the file beside it
+    }
+}
+
+struct SqliteTx(Transaction<'static, Db>);
+
+impl Sql<'_> {
+    fn query(self) -> Query<'static, Db, SqliteArguments> {
+        let mut query = sqlx::query(AssertSqlSafe(self.text));
+        for value in self.values {
+            query = match value {
+                Value::Null => query.bind(None::<i64>),
+                Value::Int(v) => query.bind(*v),
+                Value::Text(v) => query.bind(v.to_string()),
+                Value::Blob(v) => query.bind(v.to_vec()),
+            };
+        }
+        query
+    }
+}
+
+/// Cuts rows into pieces of a power of two, so that few distinct statements are prepared.
+pub fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = if rows.len() >= ROWS { ROWS } else { 1 << rows.len().checked_ilog2()? };
+        let (piece, rest) = rows.split_at(size);
+        rows = rest;
+        Some(piece)
+    })
+}
+
+fn read_row(table: &Table, row: &SqliteRow) -> Result<Row, EngineError> {
+    let value = |(i, (_, ty)): (usize, &(&str, ColumnType))| -> Result<Value, sqlx::Error> {
+        Ok(match ty {
+            ColumnType::Int => row.try_get_unchecked::<Option<i64>, _>(i)?.into(),
+            ColumnType::Text => row.try_get_unchecked::<Option<&str>, _>(i)?.into(),
+            ColumnType::Blob => row
+                .try_get_unchecked::<Option<&[u8]>, _>(i)?
+                .map_or(Value::Null, |b| Value::Blob(Bytes::copy_from_slice(b))),
+        })
+    };
+    Ok(table.columns.iter().enumerate().map(value).collect::<Result<_, _>>()?)
+}
+
+#[async_trait]
+impl ReadTx for SqliteTx {
+    async fn select(&mut self, select: &Select) -> Result<Vec<Row>, EngineError> {
+        let mut sql = Sql::new("SELECT ");
+        sql.list(select.table.columns.iter().map(|c| c.0)).push(" FROM ").push(select.table.name);
+        sql.filter(&select.conds).page(select);
+        let rows = sql.query().fetch_all(&mut *self.0).await?;
+        rows.iter().map(|row| read_row(select.table, row)).collect()
+    }
+
+    async fn count(&mut self, select: &Select) -> Result<u64, EngineError> {
+        let mut sql = Sql::new("SELECT count(*) FROM ");
+        sql.push(select.table.name).filter(&select.conds);
+        let row = sql.query().fetch_one(&mut *self.0).await?;
+        Ok(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0))
+    }
+
+    async fn max(
+        &mut self,
+        table: &'static Table,
+        column: &'static str,
+        conds: &[Cond],
+    ) -> Result<Option<i64>, EngineError> {
+        let mut sql = Sql::new("SELECT max(");
+        sql.push(column).push(") FROM ").push(table.name).filter(conds);
+        let row = sql.query().fetch_one(&mut *self.0).await?;
+        Ok(row.try_get_unchecked::<Option<i64>, _>(0)?)
+    }
+}
+
+#[async_trait]
+impl WriteTx for SqliteTx {
+    async fn insert(&mut self, table: &'static Table, rows: &[Row]) -> Result<(), EngineError> {
+        for piece in pieces(rows) {
+            let mut sql = Sql::new("INSERT INTO ");
+            sql.push(table.name)
+                .push(" (")
+                .list(table.columns.iter().map(|c| c.0))
+                .push(") VALUES ")
+                .rows(piece);
+            sql.query().execute(&mut *self.0).await?;
+        }
+        Ok(())
+    }
+
+    async fn upsert(&mut self, table: &'static Table, rows: &[Row]) -> Result<(), EngineError> {
+        for piece in pieces(rows) {
+            let mut sql = Sql::new("INSERT OR REPLACE INTO ");
+            sql.push(table.name)
+                .push(" (")
+                .list(table.columns.iter().map(|c| c.0))
+                .push(") VALUES ")
+                .rows(piece);
+            sql.query().execute(&mut *self.0).await?;
+        }
+        Ok(())
+    }
+
+    async fn update(&mut self, table: &'static Table, rows: &[(i64, Row)]) -> Result<u64, EngineError> {
+        let (key, columns) = (table.columns[0].0, table.columns);
+        let mut done = 0;
+        for piece in pieces(rows) {
+            let expected: Vec<Value> = piece.iter().map(|(version, _)| Value::Int(*version)).collect();
+            let mut sql = Sql::new("UPDATE ");
+            sql.push(table.name).push(" SET ");
+            for (i, (name, _)) in columns.iter().enumerate().skip(1) {
+                sql.push(if i > 1 { ", " } else { "" }).push(name).push(&format!(" = v.column{}", i + 1));
+            }
+            sql.push(" FROM (VALUES ")
+                .rows(piece.iter().zip(&expected).map(|((_, row), e)| row.iter().chain([e])));
+            sql.push(&format!(
+                ") AS v WHERE {0}.{key} = v.column1 AND {0}.version = v.column{1}",
+                table.name,
+                columns.len() + 1
+            ));
+            done += sql.query().execute(&mut *self.0).await?.rows_affected();
+        }
+        Ok(done)
+    }
+
+    async fn set(
+        &mut self,
+        table: &'static Table,
+        values: &[(&'static str, Value)],
+        conds: &[Cond],
+    ) -> Result<u64, EngineError> {
+        let mut sql = Sql::new("UPDATE ");
+        sql.push(table.name).push(" SET ");
+        for (i, (column, value)) in values.iter().enumerate() {
+            sql.push(if i > 0 { ", " } else { "" }).push(column).push(" = ").bind(value);
+        }
+        sql.filter(conds);
+        Ok(sql.query().execute(&mut *self.0).await?.rows_affected())
+    }
+
+    async fn delete(&mut self, table: &'static Table, conds: &[Cond]) -> Result<u64, EngineError> {
+        let mut sql = Sql::new("DELETE FROM ");
+        sql.push(table.name).filter(conds);
+        Ok(sql.query().execute(&mut *self.0).await?.rows_affected())
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), EngineError> {
+        self.0.commit().await.map_err(|error| {
+            let text = error.to_string();
+            match &error {
+                // Busy and full are told before anything is made durable.
+                sqlx::Error::Database(db)
+                    if matches!(
+                        db.code().and_then(|c| c.parse::<i32>().ok()).map(|c| c & 0xff),
+                        Some(5 | 13)
+                    ) =>
+                {
+                    EngineError::Unavailable(text)
+                }
+                _ => EngineError::Unknown(text),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_hold_every_row_once_in_order() {
+        for n in [0, 1, 2, 3, 63, 64, 65, 200] {
+            let rows: Vec<usize> = (0..n).collect();
+            let cut: Vec<&[usize]> = pieces(&rows).collect();
+            assert_eq!(cut.concat(), rows);
+            assert!(cut.iter().all(|p| p.len().is_power_of_two() && p.len() <= ROWS));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_migrations_make_the_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.db");
+        let Ok((db, 0, _)) = Sqlite::open(&file).await else { panic!("no database") };
+        for table in crate::schema::ALL {
+            let sql = format!("SELECT name FROM pragma_table_info('{}') ORDER BY cid", table.name);
+            let found: Vec<String> =
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&db.writer).await.unwrap();
+            let wanted: Vec<&str> = table.columns.iter().map(|c| c.0).collect();
+            assert_eq!(found, wanted, "{}", table.name);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Control acts: rows that the owner of the target answers.
+
+use std::sync::Arc;
+
+use greenroom_model::write::NewControl;
+use greenroom_model::*;
+
+use crate::engine::{Cond, Select};
+use crate::rows::json;
+use crate::schema::*;
+use crate::work::{Fault, Unit};
+
+pub async fn ask(unit: &mut Unit<'_>, new: &NewControl) -> Result<Outcome, Fault> {
+    if let Some(known) = known(unit, new).await? {
+        return Ok(Outcome::Control(known));
+    }
+    let act = ControlAct {
+        id: new.id,
+        identity: new.identity.clone(),
+        key: new.key.clone(),
+        target: new.target.clone(),
+        action: new.action.clone(),
+        params: new.params.clone(),
+        requested_at: unit.at,
+        answer: None,
+        answered_at: None,
+        version: 1,
+    };
+    let target = json(&act.target)?;
+    unit.insert(
+        &AUDIT,
+        vec![
+            act.id.0.into(),
+            unit.at.0.into(),
+            act.identity.as_str().into(),
+            act.action.as_str().into(),
+            target,
+        ],
+    );
+    if let Some(key) = &act.key {
+        unit.cache.control_keys.put((act.identity.clone(), key.clone()), act.id.0);
+    }
+    Ok(Outcome::Control(unit.add(act, EventName::Requested)))
+}
+
+async fn known(unit: &mut Unit<'_>, new: &NewControl) -> Result<Option<Arc<ControlAct>>, Fault> {
+    let Some(key) = &new.key else { return Ok(None) };
+    if let Some(id) = unit.cache.control_keys.get(&(new.identity.clone(), key.clone())).copied() {
+        return unit.find::<ControlAct>(id).await;
+    }
+    let select = Select::from(&CONTROL_ACTS)
+        .filter(Cond::eq("identity", new.identity.as_str()))
+        .filter(Cond::eq("act_key", key.as_str()));
+    match unit.first(select).await? {
+        Some(mut fields) => {
+            let id = fields.int()?;
+            unit.find::<ControlAct>(id).await
+        }
+        None => Ok(None),
+    }
+}
+
+pub async fn answer(unit: &mut Unit<'_>, id: ControlId, answer: &ControlAnswer) -> Result<(), Fault> {
+    let at = unit.at;
+    let act = unit.get::<ControlAct>(id).await?;
+    if act.answer.is_none() {
+        unit.change(&act, EventName::Answered, |a| {
+            a.answer = Some(answer.clone());
+            a.answered_at = Some(at);
+        });
+    }
+    Ok(())
+}

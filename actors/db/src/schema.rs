@@ -1,0 +1,94 @@
+//! The tables, once for all engines; `migrations/` creates the same (a test compares them).
+//!
+//! A column that a public field is stored in bears the field's name ([`greenroom_model::query`]). Times are microseconds, booleans
+//! 0 or 1, nested values JSON. Rows of entities have a `version`, raised by each announced change.
+
+use crate::engine::ColumnType::{Blob, Int, Text};
+use crate::engine::Table;
+
+macro_rules! tables {
+    ($($name:ident = $table:literal key $key:literal [$($column:literal: $ty:ident),* $(,)?]
+        unique $unique:expr, index $index:expr;)*) => {
+        $(pub static $name: Table = Table {
+            name: $table, columns: &[$(($column, $ty)),*], key: $key, unique: $unique, indexes: $index,
+        };)*
+        /// Every table.
+        pub static ALL: &[&Table] = &[$(&$name),*];
+    };
+}
+
+tables! {
+    GENERATION = "generation" key 1 ["id": Int, "generation": Int] unique &[], index &[];
+    COUNTERS = "counters" key 1 ["kind": Text, "next": Int] unique &[], index &[];
+    MASTERS = "masters" key 1 ["masterid": Int, "name": Text, "active": Int, "last_active": Int, "epoch": Int, "version": Int]
+        unique &[&["name"]], index &[];
+    // What fences and orders, apart from the entity, because each commit writes it.
+    MASTER_HEADS = "master_heads" key 1 ["masterid": Int, "epoch": Int, "seq": Int, "floor": Int, "lease_until": Int]
+        unique &[], index &[];
+    BUILDERS = "builders" key 1 [
+        "builderid": Int, "name": Text, "description": Text, "projectid": Int, "tags": Text, "masterids": Text, "version": Int,
+    ] unique &[&["name"]], index &[];
+    WORKERS = "workers" key 1 [
+        "workerid": Int, "name": Text, "workerinfo": Text, "paused": Int, "pause_reason": Text, "graceful": Int,
+        "connected_to": Text, "configured_on": Text, "changed_at": Int, "version": Int,
+    ] unique &[&["name"]], index &[];
+    SCHEDULERS = "schedulers" key 1 ["schedulerid": Int, "name": Text, "enabled": Int, "masterid": Int, "version": Int]
+        unique &[&["name"]], index &[];
+    SCHEDULER_STATES = "scheduler_states" key 1 ["schedulerid": Int, "clock": Text, "pending": Text] unique &[], index &[];
+    CHANGE_SOURCES = "change_sources" key 1 ["changesourceid": Int, "name": Text, "masterid": Int, "version": Int]
+        unique &[&["name"]], index &[];
+    CHANGE_SOURCE_STATES = "change_source_states" key 1 ["changesourceid": Int, "state": Text] unique &[], index &[];
+    PROJECTS = "projects" key 1 ["projectid": Int, "name": Text, "slug": Text, "description": Text, "version": Int]
+        unique &[&["name"]], index &[];
+    CODEBASES = "codebases" key 1 ["codebaseid": Int, "name": Text, "projectid": Int, "version": Int]
+        unique &[&["name"]], index &[];
+    PATCHES = "patches" key 1 [
+        "patchid": Int, "level": Int, "subdir": Text, "author": Text, "comment": Text, "body": Text,
+    ] unique &[], index &[];
+    SOURCESTAMPS = "sourcestamps" key 1 [
+        "ssid": Int, "branch": Text, "revision": Text, "project": Text, "repository": Text, "codebase": Text, "created_at": Int,
+        "patchid": Int, "hash": Text,
+    ] unique &[&["hash"]], index &[&["revision"]];
+    CHANGES = "changes" key 1 [
+        "changeid": Int, "author": Text, "committer": Text, "comments": Text, "branch": Text, "revision": Text, "revlink": Text,
+        "when_timestamp": Int, "category": Text, "parent_changeids": Text, "repository": Text, "codebase": Text, "project": Text,
+        "files": Text, "properties": Text, "ssid": Int, "origin": Text,
+    ] unique &[], index &[&["repository", "branch", "changeid"], &["branch"], &["revision"], &["ssid"]];
+    CHANGE_ORIGINS = "change_origins" key 1 ["origin_key": Text, "changeid": Int] unique &[], index &[];
+    BUILDSETS = "buildsets" key 1 [
+        "bsid": Int, "external_idstring": Text, "reason": Text, "submitted_at": Int, "complete": Int, "complete_at": Int,
+        "results": Int, "parent_buildid": Int, "parent_relationship": Text, "rebuilt_buildid": Int, "scheduler": Text,
+        "version": Int,
+    ] unique &[], index &[&["complete", "bsid"], &["parent_buildid"]];
+    BUILDSET_PROPERTIES = "buildset_properties" key 1 ["bsid": Int, "properties": Text] unique &[], index &[];
+    BUILDSET_SOURCESTAMPS = "buildset_sourcestamps" key 2 ["bsid": Int, "position": Int, "ssid": Int]
+        unique &[], index &[&["ssid", "bsid"]];
+    BUILDREQUESTS = "buildrequests" key 1 [
+        "buildrequestid": Int, "buildsetid": Int, "builderid": Int, "priority": Int, "claimed": Int, "claimed_at": Int,
+        "claimed_by_masterid": Int, "complete": Int, "complete_at": Int, "results": Int, "submitted_at": Int, "waited_for": Int,
+        "retries": Int, "version": Int,
+    ] unique &[], index &[&["complete", "buildrequestid"], &["buildsetid"], &["builderid", "buildrequestid"]];
+    BUILDS = "builds" key 1 [
+        "buildid": Int, "number": Int, "builderid": Int, "buildrequestid": Int, "workerid": Int, "masterid": Int,
+        "started_at": Int, "complete": Int, "complete_at": Int, "locks_duration_s": Int, "results": Int, "state_string": Text,
+        "version": Int,
+    ] unique &[&["builderid", "number"]],
+        index &[&["complete", "buildid"], &["buildrequestid"], &["workerid", "buildid"]];
+    BUILD_PROPERTIES = "build_properties" key 1 ["buildid": Int, "properties": Text] unique &[], index &[];
+    STEPS = "steps" key 1 [
+        "stepid": Int, "number": Int, "name": Text, "buildid": Int, "started_at": Int, "locks_acquired_at": Int, "complete": Int,
+        "complete_at": Int, "results": Int, "state_string": Text, "urls": Text, "hidden": Int, "command": Text, "version": Int,
+    ] unique &[&["buildid", "number"]], index &[];
+    LOGS = "logs" key 1 [
+        "logid": Int, "name": Text, "slug": Text, "stepid": Int, "complete": Int, "num_lines": Int, "type": Text, "version": Int,
+    ] unique &[&["stepid", "slug"]], index &[];
+    CONTROL_ACTS = "control_acts" key 1 [
+        "controlid": Int, "identity": Text, "act_key": Text, "target": Text, "action": Text, "params": Text, "requested_at": Int,
+        "answer": Text, "answered_at": Int, "version": Int,
+    ] unique &[&["identity", "act_key"]], index &[&["answered_at", "controlid"]];
+    AUDIT = "audit" key 1 ["controlid": Int, "at": Int, "identity": Text, "action": Text, "target": Text]
+        unique &[], index &[&["at"]];
+    LISTENERS = "listeners" key 1 ["name": Text, "clock": Text, "settings": Text] unique &[], index &[];
+    WRITE_IDS = "write_ids" key 1 ["id": Blob, "at": Int, "outcome": Text] unique &[], index &[&["at"]];
+    EVENTS = "events" key 2 ["masterid": Int, "seq": Int, "topic": Text, "body": Text, "at": Int] unique &[], index &[];
+}

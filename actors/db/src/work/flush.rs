@@ -1,0 +1,118 @@
+//! Writing a unit's work: the fence first, then events and rows.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::*;
+use crate::engine::Value;
+use crate::rows::json;
+use crate::schema::*;
+
+/// This master's row of `master_heads` as this process last wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    pub epoch: i64,
+    /// Its last event.
+    pub seq: i64,
+}
+
+/// How long a master is taken for alive after its last commit, in microseconds.
+pub const LEASE_MICROS: i64 = 15_000_000;
+
+impl Unit<'_> {
+    /// Writes everything. Answers the numbered events, or none if another process has taken this master's place. The cache's entries say
+    /// afterwards what the rows hold, so if the commit fails the cache must be thrown away.
+    pub async fn flush(&mut self, head: Head, now: Timestamp) -> Result<Option<Vec<Event>>, EngineError> {
+        let events = std::mem::take(&mut self.out.events);
+        if !self.fence(head, events.len() as i64, now).await? {
+            return Ok(None);
+        }
+        let numbered = (head.seq + 1..).zip(events);
+        let events: Vec<Event> =
+            numbered.map(|(seq, (at, what))| Event { master: self.master, seq, at, what }).collect();
+        let rows = events.iter().map(event_row).collect::<Result<Vec<_>, _>>()?;
+        self.tx.insert(&EVENTS, &rows).await?;
+        self.flush_entities().await?;
+        self.flush_out().await?;
+        Ok(Some(events))
+    }
+
+    /// Moves this master's head in one conditional statement, which locks its row and proves that the place is still ours.
+    async fn fence(&mut self, head: Head, count: i64, now: Timestamp) -> Result<bool, EngineError> {
+        let until = if self.out.released { 0 } else { now.0.saturating_add(LEASE_MICROS) };
+        let values = [("seq", Value::Int(head.seq + count)), ("lease_until", Value::Int(until))];
+        let conds =
+            [Cond::eq("masterid", self.master.0), Cond::eq("epoch", head.epoch), Cond::eq("seq", head.seq)];
+        Ok(self.tx.set(&MASTER_HEADS, &values, &conds).await? == 1)
+    }
+
+    async fn flush_entities(&mut self) -> Result<(), EngineError> {
+        self.flush_kind::<Master>().await?;
+        self.flush_kind::<Project>().await?;
+        self.flush_kind::<Builder>().await?;
+        self.flush_kind::<Worker>().await?;
+        self.flush_kind::<Scheduler>().await?;
+        self.flush_kind::<ChangeSource>().await?;
+        self.flush_kind::<Buildset>().await?;
+        self.flush_kind::<BuildRequest>().await?;
+        self.flush_kind::<Build>().await?;
+        self.flush_kind::<Step>().await?;
+        self.flush_kind::<Log>().await?;
+        self.flush_kind::<ControlAct>().await?;
+        let mut rows = Vec::new();
+        for build in self.cache.properties.touched() {
+            if let Some(properties) = self.cache.properties.get(&build) {
+                rows.push(vec![build.into(), json(&**properties)?]);
+            }
+        }
+        self.tx.upsert(&BUILD_PROPERTIES, &rows).await
+    }
+
+    async fn flush_kind<E: Kind>(&mut self) -> Result<(), EngineError> {
+        let entries = E::entries(self.cache);
+        let (mut new, mut changed) = (Vec::new(), Vec::new());
+        for id in entries.touched() {
+            let Some(entry) = entries.get(&id).cloned() else { continue };
+            let row = entry.now.to_row()?;
+            match entry.stored {
+                None => new.push(row),
+                Some(version) => changed.push((version, row)),
+            }
+            let stored = Some(entry.now.version());
+            entries.put(id, Entry { now: entry.now, stored });
+        }
+        self.tx.insert(E::TABLE, &new).await?;
+        if self.tx.update(E::TABLE, &changed).await? != changed.len() as u64 {
+            return Err(EngineError::Conflict(format!("a {} was changed by another master", E::NAME)));
+        }
+        Ok(())
+    }
+
+    async fn flush_out(&mut self) -> Result<(), EngineError> {
+        let mut inserts: HashMap<&'static str, (&'static Table, Vec<Row>)> = HashMap::new();
+        for (table, row) in self.out.inserts.drain(..) {
+            inserts.entry(table.name).or_insert((table, Vec::new())).1.push(row);
+        }
+        for (table, rows) in inserts.into_values() {
+            self.tx.insert(table, &rows).await?;
+        }
+        let mut upserts: HashMap<&'static str, (&'static Table, BTreeMap<Row, Row>)> = HashMap::new();
+        for (table, row) in self.out.upserts.drain(..) {
+            let key = row[..table.key].to_vec();
+            upserts.entry(table.name).or_insert((table, BTreeMap::new())).1.insert(key, row);
+        }
+        for (table, rows) in upserts.into_values() {
+            self.tx.upsert(table, &rows.into_values().collect::<Vec<_>>()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn event_row(event: &Event) -> Result<Row, EngineError> {
+    Ok(vec![
+        event.master.0.into(),
+        event.seq.into(),
+        event.what.topic().to_string().into(),
+        json(&event.what)?,
+        event.at.0.into(),
+    ])
+}

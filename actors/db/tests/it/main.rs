@@ -1,0 +1,12 @@
+//! The conformance suite of storage: what every engine must do, run over each.
+//!
+//! A test is a function over a [`World`](world::World); `both!` runs it over the in-memory engine and over a SQLite file.
+
+mod builds;
+mod changes;
+mod configuration;
+mod control;
+mod groups;
+mod reads;
+mod sqlite;
+mod world;
