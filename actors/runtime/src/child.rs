@@ -232,6 +232,10 @@ impl<A: Supervised> Living<A> {
         let Some(mut fut) = self.fut.take() else { return };
         self.cell.over.set(true);
         self.cell.tasks.abort_all();
+        if self.grace.is_none() {
+            // before letters are refused: whoever waits until it is ready must not be told that it is
+            self.shared.vital.set_state(State::BackingOff, None);
+        }
         self.shared.mailbox.clear(Intake::Away);
         // a context that is dropped alive would poll the actor once more
         fut.ctx().terminate();
