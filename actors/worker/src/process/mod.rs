@@ -162,9 +162,10 @@ impl<R: AsyncRead + Unpin> Stream<R> {
             self.pipe = None;
             return false;
         }
-        self.lines.filled(unix_now());
-        if !self.wanted {
-            self.lines.take_all();
+        if self.wanted {
+            self.lines.filled(unix_now());
+        } else {
+            self.lines.clear();
         }
         true
     }

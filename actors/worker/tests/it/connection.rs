@@ -131,3 +131,44 @@ async fn unusable_options_are_refused() {
     assert!(matches!(start("http://127.0.0.1:1", "w").await, Err(AgentError::Address { .. })));
     assert!(matches!(start("not a url", "w").await, Err(AgentError::Address { .. })));
 }
+
+/// Not a test: the agent as a process of its own, for the test below.
+#[tokio::test]
+#[ignore = "started by `an_agent_ends_with_its_standard_input`"]
+async fn agent_process() {
+    let url = std::env::var("TEST_MASTER").unwrap();
+    let dir = std::env::var("TEST_DIR").unwrap();
+    let mut options = greenroom_worker::AgentOptions::new(url, "w1", String::from("pw1").into(), dir);
+    options.end_with_stdin = true;
+    assert_eq!(greenroom_worker::run(options).await.unwrap(), Ended::StdinEnded);
+}
+
+#[tokio::test]
+async fn an_agent_ends_with_its_standard_input() {
+    let world = World::new().await;
+    drop(world.accept().await);
+    world.agent.abort();
+    let mut agent = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "connection::agent_process"])
+        .env("TEST_MASTER", format!("ws://{}", world.listener.local_addr().unwrap()))
+        .env("TEST_DIR", world.dir.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut master = loop {
+        // The agent of this test's world may have one more connection under way.
+        let mut master = world.accept().await;
+        let seq = master.send(MasterOp::Keepalive).await;
+        if master.answers(seq).await {
+            break master;
+        }
+    };
+    master.start("1", shell(sh(&world.path(), "sleep 1000 & echo $!; wait"))).await;
+    let run = master.until("1", "the pid", |run| !run.stdout().is_empty()).await;
+    drop(agent.stdin.take());
+    let status = within("the agent's end", agent.wait()).await.unwrap();
+    assert!(status.success(), "{status}");
+    gone(&run.stdout()).await;
+}

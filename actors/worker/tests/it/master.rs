@@ -232,6 +232,16 @@ impl Master {
         self.responses.remove(&seq).unwrap()
     }
 
+    /// Whether a request is answered before the connection ends.
+    pub async fn answers(&mut self, seq: u64) -> bool {
+        while !self.responses.contains_key(&seq) {
+            if !self.step().await {
+                return false;
+            }
+        }
+        self.responses.remove(&seq).is_some()
+    }
+
     pub async fn ask(&mut self, op: MasterOp) -> Result<Value, String> {
         let seq = self.send(op).await;
         self.response(seq).await
