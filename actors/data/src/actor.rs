@@ -264,7 +264,8 @@ impl Handler<Began> for DataActor {
             TaskEnd::Done(Ok(loaded)) => {
                 let cache = Cache::new(loaded);
                 self.below.published.store(Some(Arc::new(cache.hot.clone())));
-                let merger = Merger::new(cache.hot.clock.clone());
+                let mut merger = Merger::new(cache.hot.clock.clone());
+                cache.versions().for_each(|(entity, version)| merger.remember(entity, version));
                 self.life = Some(Life { cache, merger, ring: VecDeque::new(), ring_bytes: 0, next_frame: 0 });
                 self.settle();
             }

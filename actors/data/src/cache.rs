@@ -140,6 +140,29 @@ impl Cache {
         }
     }
 
+    /// The versions of what may yet change: everything configured or unfinished.
+    pub fn versions(&self) -> impl Iterator<Item = (EntityKey, i64)> {
+        fn of<E: Readable>(table: &Table<E>, record: fn(Arc<E>) -> Record) -> Vec<(EntityKey, i64)> {
+            let records = table.values().map(|e| record(e.entity.clone()));
+            records.map(|r| (r.entity(), r.version())).collect()
+        }
+        let hot = &self.hot;
+        let controls = hot.controls.values().map(|c| Record::Control(c.clone()));
+        of(&hot.masters, Record::Master)
+            .into_iter()
+            .chain(of(&hot.builders, Record::Builder))
+            .chain(of(&hot.workers, Record::Worker))
+            .chain(of(&hot.schedulers, Record::Scheduler))
+            .chain(of(&hot.change_sources, Record::ChangeSource))
+            .chain(of(&hot.projects, Record::Project))
+            .chain(of(&hot.requests, Record::BuildRequest))
+            .chain(of(&hot.buildsets, Record::Buildset))
+            .chain(of(&hot.builds, Record::Build))
+            .chain(of(&hot.steps, Record::Step))
+            .chain(of(&hot.logs, Record::Log))
+            .chain(controls.map(|r| (r.entity(), r.version())).collect::<Vec<_>>())
+    }
+
     /// Applies an event, whose entity's public form is `json`.
     pub fn apply(&mut self, event: &Event, json: &Arc<str>) {
         self.hot.clock.set(event.master, event.seq);

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use greenroom_model::{Clock, EntityKey, Event, MasterId};
 
-/// How many entities' last versions are remembered; forgetting costs a read, never the order.
-const REMEMBERED_VERSIONS: usize = 100_000;
+/// How many entities' last versions are remembered, twice; forgetting costs a read, never the order.
+const REMEMBERED_VERSIONS: usize = 50_000;
 
 /// What must be read before more can be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,18 +29,33 @@ pub enum Wants {
 pub struct Merger {
     clock: Clock,
     waiting: BTreeMap<MasterId, BTreeMap<i64, Event>>,
-    versions: HashMap<EntityKey, i64>,
+    /// Last versions of the entities seen lately, and of those seen before them.
+    versions: [HashMap<EntityKey, i64>; 2],
     /// Everything up to here that an event up to here builds on has been offered.
     settled: Clock,
-    /// Whether events of more than one master have ever been seen; with one, its own order says it all.
-    several: bool,
+    /// Only one master's events are merged: its own order says it all.
+    alone: bool,
 }
 
 impl Merger {
     /// Goes on after `clock`.
     pub fn new(clock: Clock) -> Self {
-        let several = clock.heads().count() > 1;
-        Self { settled: clock.clone(), clock, waiting: BTreeMap::new(), versions: HashMap::new(), several }
+        let versions = [HashMap::new(), HashMap::new()];
+        Self { settled: clock.clone(), clock, waiting: BTreeMap::new(), versions, alone: false }
+    }
+
+    /// Goes on after `clock`, over events of a single master.
+    pub fn of_one_master(clock: Clock) -> Self {
+        Self { alone: true, ..Self::new(clock) }
+    }
+
+    /// Remembers the version that an entity has at the clock begun with: what follows it then needs no read.
+    pub fn remember(&mut self, entity: EntityKey, version: i64) {
+        if self.versions[0].len() >= REMEMBERED_VERSIONS {
+            self.versions.swap(0, 1);
+            self.versions[0].clear();
+        }
+        self.versions[0].insert(entity, version);
     }
 
     /// What has been delivered.
@@ -58,8 +73,6 @@ impl Merger {
         if self.clock.contains(event.master, event.seq) {
             return;
         }
-        self.several |= self.clock.heads().any(|(m, _)| m != event.master)
-            || self.waiting.keys().any(|m| *m != event.master);
         self.waiting.entry(event.master).or_default().entry(event.seq).or_insert(event);
     }
 
@@ -99,11 +112,8 @@ impl Merger {
             self.waiting.remove(&master);
         }
         self.clock.set(master, event.seq);
-        if self.several {
-            if self.versions.len() >= REMEMBERED_VERSIONS {
-                self.versions.clear();
-            }
-            self.versions.insert(event.what.record.entity(), event.what.record.version());
+        if !self.alone {
+            self.remember(event.what.record.entity(), event.what.record.version());
         }
         Some(event)
     }
@@ -116,11 +126,11 @@ impl Merger {
     /// Whether every earlier version of the event's entity has been delivered.
     fn may_follow(&self, event: &Event) -> bool {
         let version = event.what.record.version();
-        if !self.several || version <= 1 {
+        if self.alone || version <= 1 {
             return true;
         }
         let entity = event.what.record.entity();
-        match self.versions.get(&entity) {
+        match self.versions.iter().find_map(|v| v.get(&entity)) {
             Some(last) if *last >= version - 1 => true,
             _ => self.settled.contains(event.master, event.seq) && !self.waits_earlier(entity, version),
         }
@@ -190,10 +200,6 @@ mod tests {
         assert_eq!(drain(&mut merger), []);
         assert_eq!(merger.wants(), Wants::Settling);
         merger.offer(event(2, 2, 7, 2));
-        let mut heads = Clock::start(1);
-        heads.set(MasterId(1), 1);
-        heads.set(MasterId(2), 2);
-        merger.settle(&heads);
         assert_eq!(drain(&mut merger), [(2, 2), (1, 1)]);
     }
 

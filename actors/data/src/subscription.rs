@@ -275,7 +275,9 @@ impl Subscription {
     /// Reads pages of every master's events from the database until some can be given. Gives the clock that is reached with
     /// them.
     async fn read_stored(&mut self, target: &Clock) -> Result<Clock, DataError> {
-        let mut merger = Merger::new(self.at.clone());
+        let alone = target.heads().count() == 1;
+        let mut merger =
+            if alone { Merger::of_one_master(self.at.clone()) } else { Merger::new(self.at.clone()) };
         let mut heads = self.at.clone();
         let hot = self.shared.hot();
         while merger.clock() == &self.at && !merger.clock().covers(target) {
