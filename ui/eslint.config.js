@@ -21,7 +21,10 @@ export default ts.config(
       // Texts come from builds and users: never as HTML.
       'svelte/no-at-html-tags': 'error',
       // The policy forbids style attributes; dynamic sizes go through `style:` directives.
-      'svelte/no-inline-styles': ['error', { allowTransitions: false }],
+      'no-restricted-syntax': [
+        'error',
+        { selector: 'SvelteAttribute[key.name="style"]', message: 'Use a style: directive or a class.' },
+      ],
       // Maps here are bookkeeping behind version counters, not reactive state.
       'svelte/prefer-svelte-reactivity': 'off',
       // The router is our own.

@@ -1,7 +1,7 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { svelteTesting } from '@testing-library/svelte/vite';
 import { defineConfig } from 'vitest/config';
-import { contentSecurityPolicy } from './scripts/csp-plugin';
+import { contentSecurityPolicy } from './scripts/csp-plugin.ts';
 
 /** Where `npm run dev` finds a master (or `npm run fake`). */
 const master = process.env.GREENROOM_MASTER ?? 'http://127.0.0.1:8010';

@@ -63,7 +63,7 @@ export class Farm {
 
   live() {
     const turn = () => {
-      if (this.tables.builds.filter((build) => !build.complete).length < 4) this.#change();
+      if (this.tables.buildrequests.filter((request) => !request.claimed).length < 12) this.#change();
       setTimeout(turn, (4000 + Math.random() * 4000) / this.#speed);
     };
     setTimeout(turn, 500);

@@ -79,7 +79,7 @@ async function read(buildid: number): Promise<FirstError | null> {
   const error = findError(raw, log.type, offset + 1);
   if (error === null) return null;
   const at = error.line - offset - 1;
-  const from = Math.max(0, at - 2);
+  const from = Math.max(0, at - 1);
   const around = raw.slice(from, at + 4).map((line, index) => ({
     number: offset + from + index + 1,
     text: plainText(line, log.type).slice(0, CUT),

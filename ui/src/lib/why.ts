@@ -22,6 +22,22 @@ function names(workers: Worker[]): string {
   return shown.join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
+/** The reason for each builder with waiting requests: it is the same for all of a builder's requests. */
+export function whyByBuilder(
+  requests: readonly BuildRequest[],
+  builders: { get(id: number): Builder | undefined },
+  workers: readonly Worker[],
+  running: readonly Build[],
+): Map<number, Why> {
+  const reasons = new Map<number, Why>();
+  for (const request of requests) {
+    const { builderid } = request;
+    if (reasons.has(builderid)) continue;
+    reasons.set(builderid, whyWaiting(request, builders.get(builderid), workers, running));
+  }
+  return reasons;
+}
+
 /** The first reason that holds, from what is hardest to mend to what passes by itself. */
 export function whyWaiting(
   request: Pick<BuildRequest, 'builderid'>,
@@ -42,7 +58,9 @@ export function whyWaiting(
       sentence:
         able.length === 0
           ? `No worker that may run ${name} has ever connected.`
-          : `None of its ${able.length} ${able.length === 1 ? 'worker' : 'workers'} is connected: ${names(able)}.`,
+          : able.length === 1
+            ? `Its only worker is not connected: ${names(able)}.`
+            : `None of its ${able.length} workers is connected: ${names(able)}.`,
       mend: 'Start a worker, or look at why it left.',
       workers: able,
       builds: [],

@@ -141,7 +141,7 @@ function held(anser: Anser, content: string) {
   };
 }
 
-/** Sets control characters apart and makes them visible: `␛`, `␀`. */
+/** Sets control characters apart and makes them visible: `^[`, `^G`. */
 function split(text: string, look: Omit<Piece, 'text'>, into: Piece[]): void {
   if (!CONTROL.test(text)) {
     into.push({ text, ...look });
@@ -155,7 +155,7 @@ function split(text: string, look: Omit<Piece, 'text'>, into: Piece[]): void {
 
 function visible(controls: string): string {
   return [...controls]
-    .map((char) => (char === '\u007f' ? '\u2421' : String.fromCharCode(0x2400 + char.charCodeAt(0))))
+    .map((char) => `^${char === '\u007f' ? '?' : String.fromCharCode(0x40 + char.charCodeAt(0))}`)
     .join('');
 }
 
