@@ -18,8 +18,8 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// What suits stock workers: live output, and lines that are never cut (§8 of the contract: a stock
-    /// worker that cuts a line loses part of it, so the master cuts).
+    /// What suits stock workers: live output, and lines that are never cut (a stock worker that cuts a line
+    /// loses part of it, so the master cuts).
     fn default() -> Self {
         Self {
             buffer_size: 64 * 1024,

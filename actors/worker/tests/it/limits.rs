@@ -59,12 +59,12 @@ async fn another_interrupt_signal_is_followed_by_kill() {
 #[tokio::test]
 async fn silence_is_limited() {
     let (world, mut master) = World::connected().await;
-    let mut args = sh(&world.path(), "for i in 1 2 3 4; do echo $i; sleep 0.2; done; sleep 1000");
-    args.timeout = Some(0.6);
+    let mut args = sh(&world.path(), "for i in 1 2 3 4; do echo $i; sleep 0.4; done; sleep 1000");
+    args.timeout = Some(1.5);
     let run = master.run("1", shell(args)).await;
     assert_eq!((run.rc(), run.failure_reason()), (Some(-1), Some("timeout_without_output")));
     assert_eq!(run.stdout(), "1\n2\n3\n4\n", "output puts the limit off");
-    assert!(run.header().contains("command timed out: 0.6 seconds without output"), "{}", run.header());
+    assert!(run.header().contains("command timed out: 1.5 seconds without output"), "{}", run.header());
     assert!(run.has_elapsed());
 }
 
@@ -98,22 +98,4 @@ async fn closed_streams_do_not_hide_a_running_program() {
     args.timeout = Some(0.3);
     let run = master.run("1", shell(args)).await;
     assert_eq!((run.rc(), run.failure_reason()), (Some(-1), Some("timeout_without_output")));
-}
-
-#[tokio::test]
-async fn rmdir_and_cpdir_can_be_interrupted_like_any_other() {
-    let (world, mut master) = World::connected().await;
-    std::process::Command::new("mkfifo").arg(world.at("fifo")).status().unwrap();
-    // Copying into a pipe that nobody reads takes for ever.
-    let cpdir = greenroom_protocol::Cpdir {
-        from_path: "/dev/zero".to_owned(),
-        to_path: world.at("fifo"),
-        log_environ: false,
-        timeout: None,
-        max_time: None,
-    };
-    let copy = greenroom_protocol::Command::Cpdir(cpdir);
-    master.start("1", copy).await;
-    master.interrupt("1").await;
-    assert!(master.end_of("1").await.complete.is_some());
 }

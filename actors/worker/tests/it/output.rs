@@ -30,8 +30,18 @@ async fn output_is_live() {
 #[tokio::test]
 async fn streams_keep_their_order() {
     let (world, mut master) = World::connected().await;
-    let script = "for i in 1 2 3; do echo out$i; sleep 0.1; echo err$i >&2; sleep 0.1; done";
-    let run = master.run("1", shell(sh(&world.path(), script))).await;
+    let script = "for i in 1 2 3; do \
+        echo out$i; while [ ! -e out$i ]; do sleep 0.02; done; \
+        echo err$i >&2; while [ ! -e err$i ]; do sleep 0.02; done; done";
+    master.start("1", shell(sh(&world.path(), script))).await;
+    for number in 1..=3 {
+        for stream in ["out", "err"] {
+            let line = format!("{stream}{number}");
+            master.until("1", &line, |run| (run.stdout() + &run.stderr()).contains(&line)).await;
+            std::fs::write(world.path().join(&line), "").unwrap();
+        }
+    }
+    let run = master.end_of("1").await;
     let texts: Vec<&str> = run
         .items
         .iter()
