@@ -83,7 +83,7 @@ async fn what_callers_hear_is_true() {
     }
     front.stop(Duration::from_secs(60)).await;
 
-    let runs = runs.lock().unwrap();
+    let runs = std::mem::take(&mut *runs.lock().unwrap());
     let ran = |id: u64| runs.get(&id).copied().unwrap_or(0);
     for (id, answer) in heard.asks {
         match answer {
