@@ -308,7 +308,7 @@ export class Farm {
   }
 
   #newBuild(builder, start, change, requestid) {
-    const number = this.tables.builds.filter((build) => build.builderid === builder.builderid).length + 1;
+    const number = this.#id(`builds of ${builder.builderid}`);
     const worker = builder.name.includes('arm') ? this.tables.workers[1] : this.tables.workers[0];
     const build = {
       buildid: this.#id('builds'), number, builderid: builder.builderid, buildrequestid: requestid, workerid: worker.workerid, masterid: 1, started_at: start,
@@ -321,7 +321,7 @@ export class Farm {
     if (requestid === 0) {
       const [, requests] = this.#ask([builder.builderid], `scheduler commits: ${change.comments}`, { branch: change.branch, owner: change.author }, null, true);
       build.buildrequestid = Object.values(requests)[0];
-      const request = this.tables.buildrequests.find((one) => one.buildrequestid === build.buildrequestid);
+      const request = this.tables.buildrequests[build.buildrequestid - 1];
       Object.assign(request, { claimed: true, complete: true, complete_at: start, submitted_at: start - 2, results: 0 });
     }
     this.tables.builds.push(build);
@@ -329,7 +329,7 @@ export class Farm {
   }
 
   #newStep(build, name, at) {
-    const number = this.tables.steps.filter((step) => step.buildid === build.buildid).length;
+    const number = this.#id(`steps of ${build.buildid}`) - 1;
     const step = {
       stepid: this.#id('steps'), number, name, buildid: build.buildid, started_at: at, locks_acquired_at: at, complete: false, complete_at: null, results: null,
       state_string: 'running', urls: name === 'package' ? [{ name: 'artifact', url: 'https://example.org/a.deb' }] : [], hidden: name === 'worker_preparation',

@@ -52,5 +52,7 @@ export function prefetch(): void {
   const idle = window.requestIdleCallback ?? ((act: () => void) => setTimeout(act, 1500));
   idle(() => {
     for (const [, { load }] of PAGES) void load().catch(() => {});
+    void import('./components/Palette.svelte').catch(() => {});
+    void import('./components/ForceDialog.svelte').catch(() => {});
   });
 }

@@ -6,6 +6,7 @@ import { findError, plainText } from '../src/lib/first-error';
 import { fault, faults, leaves, startValues } from '../src/lib/force-form';
 import { buildOutcome, ownerOf, propertyText, resultOf, shortRevision, stepOutcome, type FieldSpec } from '../src/lib/model';
 import { fromHashLink, matchPath, to } from '../src/lib/router.svelte';
+import { buildAt, stripParts } from '../src/lib/strip';
 import { median, percentile, summarize } from '../src/lib/summary';
 import { formatAgo, formatBytes, formatDuration } from '../src/lib/time';
 import { whyByBuilder, whyWaiting } from '../src/lib/why';
@@ -223,5 +224,22 @@ describe('the actors', () => {
     expect(ailments(readActor({ state: 'backing-off' }), now)).toEqual(['backing-off']);
     const exits = [{ ending: 'panicked', at: now - 60 }, { ending: 'stopped', at: now - 60 }, { ending: 'failed', at: now - 4000 }];
     expect(ailments(readActor({ state: 'running', last_exits: exits }), now)).toEqual(['restarted 1 × in the last hour']);
+  });
+});
+
+describe('a strip', () => {
+  test('tells results apart without colour', () => {
+    const drawn = [0, 1, 2, 3, 4, 6].map((results) => stripParts([build({ results })], () => 0.5)[0]);
+    const shapes = drawn.map((part) => `${part?.fill}|${part?.outline !== ''}|${part?.notch !== ''}`);
+    // Skipped and cancelled are both hollow.
+    expect(new Set(shapes).size).toBe(5);
+  });
+
+  test('ends at the right, and finds the build under a point', () => {
+    const builds = [build({ number: 1 }), build({ number: 2 })];
+    expect(buildAt(builds, 139)?.number).toBe(2);
+    expect(buildAt(builds, 127)?.number).toBe(1);
+    expect(buildAt(builds, 10)).toBeUndefined();
+    expect(stripParts(builds, () => 1)[0]?.fill.startsWith('M126 2h6v17')).toBe(true);
   });
 });

@@ -5,6 +5,9 @@ import type { Build, BuildRequest, Buildset, Change, Log, Properties, Step } fro
 import { Table } from './paint.svelte';
 import { store } from './store.svelte';
 
+/** Builds of one builder that its page keeps, at most. */
+const KEPT_BUILDS = 1000;
+
 /** One build with all that its page shows, kept live while the page stands. */
 export class BuildDetail {
   readonly builder: string;
@@ -139,6 +142,7 @@ export class BuilderHistory {
         const build = message as Build;
         const known = this.builds.peek(build.number) ?? store.builds.peek(build.buildid);
         this.builds.put(build.number, { ...build, properties: { ...known?.properties, ...build.properties } });
+        this.#trim();
       },
       onError: (error) => (this.error = error),
     });
@@ -150,6 +154,14 @@ export class BuilderHistory {
 
   newestFirst(): Build[] {
     return this.builds.values().sort((a, b) => b.number - a.number);
+  }
+
+  /** A page that stays open does not grow: the oldest go, and can be read again. */
+  #trim(): void {
+    const numbers = this.builds.peekIds();
+    if (numbers.length <= KEPT_BUILDS) return;
+    this.builds.delete(Math.min(...numbers));
+    this.more = true;
   }
 
   async readOlder(): Promise<void> {

@@ -3,8 +3,8 @@ import type { FeedState, FeedStatus } from './feed';
 /** A break shorter than this is not shown at all. */
 const MARK_AFTER_MS = 1000;
 /** The banner must stand before 3 s are over; shorter breaks do without it. */
-const BANNER_AFTER_MS = 2800;
-const TICK_MS = 200;
+const BANNER_AFTER_MS = 2600;
+const TICK_MS = 100;
 
 /** How a break is shown: late enough not to flicker, early enough not to deceive. */
 class SlowState {

@@ -80,6 +80,11 @@ export class Table<T> {
     this.#version += 1;
   }
 
+  /** Has its readers look again, although no entity changed. */
+  touch(): void {
+    schedule(this);
+  }
+
   flush(): void {
     this.#version += 1;
   }

@@ -1,3 +1,6 @@
+/** A pointer that rests for longer is not about to click: the list moves on. */
+const REST_MS = 30_000;
+
 /**
  * A list that does not move under a pointer or the focus.
  *
@@ -46,21 +49,25 @@ export class Steady {
   attach = (node: HTMLElement): (() => void) => {
     let pointer = false;
     let focus = false;
+    let rest: ReturnType<typeof setTimeout> | undefined;
     const update = () => (pointer || focus ? this.hold() : this.release());
     const on = (name: string, act: (event: Event) => void) => {
       node.addEventListener(name, act);
       return () => node.removeEventListener(name, act);
     };
+    const leave = () => {
+      pointer = false;
+      update();
+    };
     const off = [
       // A touch leaves no pointer behind: only a mouse holds by hovering.
-      on('pointerenter', (event) => {
+      on('pointermove', (event) => {
         pointer = (event as PointerEvent).pointerType === 'mouse';
         update();
+        clearTimeout(rest);
+        rest = setTimeout(leave, REST_MS);
       }),
-      on('pointerleave', () => {
-        pointer = false;
-        update();
-      }),
+      on('pointerleave', leave),
       on('focusin', (event) => {
         focus = (event.target as HTMLElement).matches(':focus-visible');
         update();
@@ -70,6 +77,9 @@ export class Steady {
         update();
       }),
     ];
-    return () => off.forEach((stop) => stop());
+    return () => {
+      clearTimeout(rest);
+      off.forEach((stop) => stop());
+    };
   };
 }
