@@ -257,6 +257,7 @@ CREATE TABLE logs (
     version INTEGER
 );
 CREATE UNIQUE INDEX logs_stepid_slug ON logs (stepid, slug);
+CREATE INDEX logs_complete_logid ON logs (complete, logid);
 
 CREATE TABLE control_acts (
     controlid INTEGER PRIMARY KEY,

@@ -52,6 +52,17 @@ impl IdAllocator {
         self.take(T::KIND).map(T::from)
     }
 
+    /// No id of the kind from here on was handed out yet.
+    pub(crate) fn fresh_from(&self, kind: IdKind) -> i64 {
+        let blocks = self.0[kind as usize].load();
+        blocks
+            .iter()
+            .filter(|b| b.left() > 0)
+            .map(|b| b.next.load(Ordering::Relaxed))
+            .min()
+            .unwrap_or(i64::MAX)
+    }
+
     /// How many ids of a kind are left.
     pub(crate) fn left(&self, kind: IdKind) -> i64 {
         self.0[kind as usize].load().iter().map(|b| b.left()).sum()

@@ -81,7 +81,7 @@ tables! {
     ] unique &[&["buildid", "number"]], index &[];
     LOGS = "logs" key 1 [
         "logid": Int, "name": Text, "slug": Text, "stepid": Int, "complete": Int, "num_lines": Int, "type": Text, "version": Int,
-    ] unique &[&["stepid", "slug"]], index &[];
+    ] unique &[&["stepid", "slug"]], index &[&["complete", "logid"]];
     CONTROL_ACTS = "control_acts" key 1 [
         "controlid": Int, "identity": Text, "act_key": Text, "target": Text, "action": Text, "params": Text, "requested_at": Int,
         "answer": Text, "answered_at": Int, "version": Int,

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use greenroom_model::ids::IdKind;
-use greenroom_model::{Master, MasterId, Timestamp};
+use greenroom_model::{Log, Master, MasterId, Timestamp};
 
 use crate::core::{BLOCK, counters, reserve_one};
 use crate::engine::memory::Memory;
 use crate::engine::sqlite::{SchemaError, Sqlite};
 use crate::engine::{Cond, Engine, EngineError, Select, Table, Value, WriteTx};
 use crate::ids::IdAllocator;
+use crate::logs::store::{LogStore, MemoryLogs, SqliteLogs, cut_to};
 use crate::ops::start_master;
 use crate::rows::{Fields, RowMapped, load};
 use crate::schema::*;
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     pub(crate) master: MasterId,
     pub(crate) epoch: i64,
     pub(crate) generation: i64,
+    pub(crate) logs: Box<dyn LogStore>,
     /// Held for as long as anything uses the store.
     _lock: Option<File>,
 }
@@ -81,12 +83,14 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let opened = open_engine(url, data_dir).await?;
         let place = Place::take(&*opened.engine, master_name, now).await?;
+        cut_logs(&*opened.engine, &*opened.logs).await?;
         Ok(Self(Arc::new(Inner {
             engine: opened.engine,
             ids: place.ids,
             master: place.master,
             epoch: place.epoch,
             generation: place.generation,
+            logs: opened.logs,
             _lock: opened.lock,
         })))
     }
@@ -119,24 +123,44 @@ pub async fn migrate(url: &str, data_dir: &Path) -> Result<(i64, i64), OpenError
 
 struct Opened {
     engine: Box<dyn Engine>,
+    logs: Box<dyn LogStore>,
     lock: Option<File>,
     schema: (i64, i64),
 }
 
 async fn open_engine(url: &str, data_dir: &Path) -> Result<Opened, OpenError> {
     if url == "memory:" {
-        return Ok(Opened { engine: Box::new(Memory::new(ALL)), lock: None, schema: (0, 0) });
+        return Ok(Opened {
+            engine: Box::new(Memory::new(ALL)),
+            logs: Box::new(MemoryLogs::default()),
+            lock: None,
+            schema: (0, 0),
+        });
     }
     let name = url.strip_prefix("sqlite://").filter(|name| !name.is_empty());
     let file = data_dir.join(name.ok_or_else(|| OpenError::Url(url.to_owned()))?);
     let lock = lock(&file)?;
-    match Sqlite::open(&file).await {
-        Ok((engine, before, after)) => {
-            Ok(Opened { engine: Box::new(engine), lock: Some(lock), schema: (before, after) })
-        }
-        Err(SchemaError::Newer(found, known)) => Err(OpenError::Newer { found, known }),
-        Err(SchemaError::Engine(error)) => Err(OpenError::Failed(format!("{}: {error}", file.display()))),
+    let (engine, before, after) = Sqlite::open(&file).await.map_err(|e| schema_error(&file, e))?;
+    let log_file = file.with_extension("logs.db");
+    let logs = SqliteLogs::open(&log_file).await.map_err(|e| schema_error(&log_file, e))?;
+    Ok(Opened { engine: Box::new(engine), logs: Box::new(logs), lock: Some(lock), schema: (before, after) })
+}
+
+fn schema_error(file: &Path, error: SchemaError) -> OpenError {
+    match error {
+        SchemaError::Newer(found, known) => OpenError::Newer { found, known },
+        SchemaError::Engine(error) => OpenError::Failed(format!("{}: {error}", file.display())),
     }
+}
+
+/// Removes text of unfinished logs that was stored but never announced: nobody has seen it, and it may be sent again.
+async fn cut_logs(engine: &dyn Engine, logs: &dyn LogStore) -> Result<(), OpenError> {
+    let mut tx = engine.read().await.map_err(failed)?;
+    let open = Select::from(&LOGS).filter(Cond::eq("complete", 0));
+    for log in load::<Log>(&mut *tx, &open).await.map_err(failed)? {
+        cut_to(logs, log.id, log.num_lines).await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Locks a file beside the database, for this process's life: a second one must not write to it.

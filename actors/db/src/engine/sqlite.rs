@@ -23,9 +23,10 @@ const READERS: u32 = 4;
 /// How long a transaction waits for its connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
-/// The migrations, by number: append only.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "first", include_str!("../../../../migrations/sqlite/0001_first.sql"))];
+/// Migrations: number, name, text. Append only.
+pub type Migrations = [(i64, &'static str, &'static str)];
+
+const MIGRATIONS: &Migrations = &[(1, "first", include_str!("../../../../migrations/sqlite/0001_first.sql"))];
 
 /// A database in a file.
 pub struct Sqlite {
@@ -84,13 +85,15 @@ impl Sqlite {
     /// Opens the file, bringing its schema up to date. Answers the schema before and after, too.
     pub async fn open(file: &Path) -> Result<(Self, i64, i64), SchemaError> {
         let writer = writer(file).await.map_err(SchemaError::Engine)?;
-        let (before, after) = migrate(&writer).await?;
+        let (before, after) = migrate(&writer, MIGRATIONS).await?;
         Ok((Self { writer, readers: readers(file) }, before, after))
     }
 }
 
-async fn migrate(pool: &SqlitePool) -> Result<(i64, i64), SchemaError> {
-    let known = MIGRATIONS.iter().map(|m| m.0).max().unwrap_or(0);
+/// Brings a file's schema up to date. Answers it before and after.
+pub async fn migrate(pool: &SqlitePool, known: &Migrations) -> Result<(i64, i64), SchemaError> {
+    let all = known;
+    let known = known.iter().map(|m| m.0).max().unwrap_or(0);
     let table: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'")
         .fetch_one(pool)
         .await?;
@@ -102,7 +105,7 @@ async fn migrate(pool: &SqlitePool) -> Result<(i64, i64), SchemaError> {
     if found > known {
         return Err(SchemaError::Newer(found, known));
     }
-    let migrations = MIGRATIONS
+    let migrations = all
         .iter()
         .map(|(n, name, sql)| {
             Migration::new(*n, (*name).into(), MigrationType::Simple, SqlStr::from_static(sql), false)

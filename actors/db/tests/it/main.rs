@@ -7,6 +7,7 @@ mod changes;
 mod configuration;
 mod control;
 mod groups;
+mod logs;
 mod reads;
 mod sqlite;
 mod world;

@@ -1,0 +1,454 @@
+//! The LogWriter: assembles lines, stores them in segments, tells when they may be announced.
+//!
+//! Text waits in memory until it is stored, up to a bound; past it, appends are answered late, which holds back whoever sends
+//! them. Many logs are stored in one commit; one commit runs at a time and the next takes all that came meanwhile.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use greenroom_model::LogId;
+use greenroom_model::ids::IdKind;
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::assembly::{Assembly, Sealed};
+use super::store::{Segment, pack};
+use crate::messages::*;
+use crate::store::Store;
+
+/// So much text may wait to be stored.
+const ROOM: usize = 32 * 1024 * 1024;
+/// How often growing logs are stored.
+const TICK: Duration = Duration::from_millis(100);
+/// The least time between two announcements of a log.
+const ANNOUNCE: Duration = Duration::from_millis(250);
+/// How long after a failure to store it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Ended logs that are remembered.
+const ENDED: usize = 4096;
+/// Past so many open logs, those that nobody wrote to for long are put away; they are read again when they grow.
+const OPEN: usize = 256;
+const IDLE: Duration = Duration::from_secs(600);
+
+type Reply<T> = oneshot::Sender<Result<T, LogError>>;
+
+enum Waiting {
+    Append(Append, Reply<()>),
+    Finish(LogId, Reply<i64>),
+    Flush(Reply<()>),
+}
+
+struct Open {
+    assembly: Assembly,
+    /// Lines that are stored, and that were announced.
+    stored: i64,
+    announced: i64,
+    announced_at: Option<Instant>,
+    used_at: Instant,
+    finishing: Vec<Reply<i64>>,
+}
+
+impl Open {
+    fn new(assembly: Assembly) -> Self {
+        let stored = assembly.total_lines();
+        let used_at = Instant::now();
+        Self { assembly, stored, announced: stored, announced_at: None, used_at, finishing: Vec::new() }
+    }
+}
+
+/// Text on its way to the store.
+struct Batch {
+    sealed: Vec<(LogId, Sealed)>,
+    segments: Vec<Segment>,
+    bytes: usize,
+}
+
+/// Stores log text and announces it.
+pub struct LogWriter {
+    store: Store,
+    announce: LogAnnouncer,
+    logs: HashMap<LogId, Open>,
+    ended: HashMap<LogId, i64>,
+    ended_order: VecDeque<LogId>,
+    waiting: VecDeque<Waiting>,
+    /// Logs with something to store; logs with something to announce.
+    dirty: HashSet<LogId>,
+    unannounced: HashSet<LogId>,
+    unstored: usize,
+    /// Something is worth storing now.
+    ready: bool,
+    /// Unfinished lines of all logs, in bytes.
+    fragments: usize,
+    flushing: bool,
+    loading: bool,
+    ticking: bool,
+    failed: Option<Batch>,
+    flushes: Vec<Reply<()>>,
+    /// A log of this id or a higher one has no stored text that we do not know of.
+    fresh_from: i64,
+    written: u64,
+}
+
+impl LogWriter {
+    /// A writer over `store`; `announce` is called at most 4 times a second a log, after the text is stored.
+    pub fn new(store: Store, announce: LogAnnouncer) -> Self {
+        let alone = store.0.engine.exclusive();
+        let fresh_from = if alone { store.0.ids.fresh_from(IdKind::Log) } else { i64::MAX };
+        Self {
+            store,
+            announce,
+            logs: HashMap::new(),
+            ended: HashMap::new(),
+            ended_order: VecDeque::new(),
+            waiting: VecDeque::new(),
+            dirty: HashSet::new(),
+            unannounced: HashSet::new(),
+            unstored: 0,
+            ready: false,
+            fragments: 0,
+            flushing: false,
+            loading: false,
+            ticking: false,
+            failed: None,
+            flushes: Vec::new(),
+            fresh_from,
+            written: 0,
+        }
+    }
+
+    /// Takes in what waits, as far as there is room.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        while !self.loading
+            && let Some(next) = self.waiting.pop_front()
+        {
+            if let Waiting::Append(..) = &next
+                && self.unstored >= ROOM
+            {
+                self.waiting.push_front(next);
+                self.flush(ctx, true);
+                break;
+            }
+            let (Waiting::Append(Append { log, .. }, _) | Waiting::Finish(log, _)) = &next else {
+                if let Waiting::Flush(reply) = next {
+                    self.flushes.push(reply);
+                    self.flush(ctx, true);
+                }
+                continue;
+            };
+            let log = *log;
+            if self.ended.contains_key(&log) || self.is_open(log) {
+                self.take_in(log, next);
+            } else {
+                self.waiting.push_front(next);
+                self.load(log, ctx);
+            }
+        }
+        if self.ready && !self.flushing {
+            self.ready = false;
+            self.flush(ctx, false);
+        }
+        self.tick_later(ctx);
+    }
+
+    /// Whether the log is open; one that is new is opened.
+    fn is_open(&mut self, log: LogId) -> bool {
+        if !self.logs.contains_key(&log) {
+            if log.0 < self.fresh_from {
+                return false;
+            }
+            self.put_away_idle();
+            self.logs.insert(log, Open::new(Assembly::default()));
+        }
+        true
+    }
+
+    fn put_away_idle(&mut self) {
+        if self.logs.len() < OPEN {
+            return;
+        }
+        let idle = |l: &Open| {
+            l.used_at.elapsed() > IDLE
+                && l.assembly.pending() == 0
+                && l.stored == l.assembly.total_lines()
+                && l.announced == l.stored
+        };
+        let gone: Vec<LogId> = self.logs.iter().filter(|(_, l)| idle(l)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.logs.remove(&id);
+            self.fresh_from = self.fresh_from.max(id.0 + 1);
+        }
+    }
+
+    /// Reads how much of a log is stored; nothing else is taken in meanwhile.
+    fn load(&mut self, log: LogId, ctx: &mut Context<Self>) {
+        self.loading = true;
+        let store = self.store.clone();
+        let extent = async move { store.0.logs.extent(log).await };
+        ctx.spawn(extent.into_actor(self).map(move |extent, writer, ctx| {
+            writer.loading = false;
+            match extent {
+                Ok((lines, bytes)) => {
+                    writer.logs.insert(log, Open::new(Assembly::after(lines, bytes)));
+                }
+                Err(error) => match writer.waiting.pop_front() {
+                    Some(Waiting::Append(_, reply)) => drop(reply.send(Err(error))),
+                    Some(Waiting::Finish(_, reply)) => drop(reply.send(Err(error))),
+                    Some(Waiting::Flush(reply)) => drop(reply.send(Err(error))),
+                    None => {}
+                },
+            }
+            writer.pump(ctx);
+        }));
+    }
+
+    fn take_in(&mut self, id: LogId, next: Waiting) {
+        if let Some(lines) = self.ended.get(&id) {
+            match next {
+                Waiting::Append(_, reply) => drop(reply.send(Err(LogError::Finished))),
+                Waiting::Finish(_, reply) => drop(reply.send(Ok(*lines))),
+                Waiting::Flush(_) => {}
+            }
+            return;
+        }
+        let Some(log) = self.logs.get_mut(&id) else { return };
+        log.used_at = Instant::now();
+        match next {
+            Waiting::Append(_, reply) if !log.finishing.is_empty() => {
+                drop(reply.send(Err(LogError::Finished)))
+            }
+            Waiting::Append(append, reply) => {
+                let before = log.assembly.pending();
+                let mut grown = log.assembly.add(append.stream, &append.text);
+                self.fragments = self.fragments + log.assembly.pending() - before;
+                if self.fragments > ROOM {
+                    self.fragments -= log.assembly.pending();
+                    grown += log.assembly.break_lines();
+                }
+                self.unstored += grown;
+                self.ready |= !log.assembly.sealed.is_empty();
+                self.written += append.text.len() as u64;
+                if grown > 0 {
+                    self.dirty.insert(id);
+                }
+                reply.send(Ok(())).ok();
+            }
+            Waiting::Finish(_, reply) => {
+                self.fragments -= log.assembly.pending();
+                self.unstored += log.assembly.finish();
+                self.ready = true;
+                log.finishing.push(reply);
+                self.dirty.insert(id);
+                self.end_if_stored(id);
+            }
+            Waiting::Flush(_) => {}
+        }
+    }
+
+    /// Answers who waits for the log's end, once all of it is stored.
+    fn end_if_stored(&mut self, id: LogId) {
+        let Some(log) = self.logs.get_mut(&id) else { return };
+        let lines = log.assembly.total_lines();
+        if log.finishing.is_empty() || log.stored < lines || !log.assembly.sealed.is_empty() {
+            return;
+        }
+        for reply in std::mem::take(&mut log.finishing) {
+            reply.send(Ok(lines)).ok();
+        }
+        self.logs.remove(&id);
+        self.dirty.remove(&id);
+        self.unannounced.remove(&id);
+        self.ended.insert(id, lines);
+        self.ended_order.push_back(id);
+        if self.ended_order.len() > ENDED
+            && let Some(oldest) = self.ended_order.pop_front()
+        {
+            self.ended.remove(&oldest);
+            self.fresh_from = self.fresh_from.max(oldest.0 + 1);
+        }
+    }
+
+    /// Begins to store what is closed and, if wished, what is not, unless something is being stored.
+    fn flush(&mut self, ctx: &mut Context<Self>, tails: bool) {
+        if self.flushing {
+            return;
+        }
+        let batch = match self.failed.take() {
+            Some(batch) => batch,
+            None => self.collect(tails),
+        };
+        if batch.sealed.is_empty() && batch.segments.is_empty() {
+            self.answer_flushes();
+            return;
+        }
+        self.flushing = true;
+        let store = self.store.clone();
+        let work = async move { write(store, batch).await };
+        ctx.spawn(work.into_actor(self).map(|(batch, result), writer, ctx| {
+            writer.flushing = false;
+            match result {
+                Ok(()) => {
+                    writer.stored(&batch);
+                    if !writer.flushes.is_empty() {
+                        writer.flush(ctx, true);
+                    }
+                    writer.pump(ctx);
+                }
+                Err(error) => {
+                    tracing::warn!(log.error = %error, log.bytes = batch.bytes, "failed to store log text, trying again");
+                    writer.failed = Some(batch);
+                    writer.flushing = true;
+                    ctx.run_later(RETRY, |writer, ctx| {
+                        writer.flushing = false;
+                        writer.flush(ctx, false);
+                    });
+                }
+            }
+        }));
+    }
+
+    fn collect(&mut self, tails: bool) -> Batch {
+        let mut batch = Batch { sealed: Vec::new(), segments: Vec::new(), bytes: 0 };
+        let mut still = HashSet::new();
+        for id in self.dirty.drain() {
+            let Some(log) = self.logs.get_mut(&id) else { continue };
+            let closed = std::mem::take(&mut log.assembly.sealed);
+            let tail = if tails { log.assembly.take_tail() } else { None };
+            for sealed in closed.into_iter().chain(tail) {
+                batch.bytes += sealed.new_bytes;
+                batch.sealed.push((id, sealed));
+            }
+            if log.assembly.unstored() > 0 {
+                still.insert(id);
+            }
+        }
+        self.dirty = still;
+        batch
+    }
+
+    fn stored(&mut self, batch: &Batch) {
+        self.unstored = self.unstored.saturating_sub(batch.bytes);
+        let mut grown = HashSet::new();
+        for segment in &batch.segments {
+            if let Some(log) = self.logs.get_mut(&segment.log) {
+                log.stored = log.stored.max(segment.first + segment.lines);
+                grown.insert(segment.log);
+            }
+        }
+        for id in grown {
+            self.unannounced.insert(id);
+            self.end_if_stored(id);
+        }
+        self.announce_due();
+    }
+
+    fn announce_due(&mut self) {
+        let now = Instant::now();
+        let (logs, announce) = (&mut self.logs, &self.announce);
+        self.unannounced.retain(|id| {
+            let Some(log) = logs.get_mut(id) else { return false };
+            // Its end is announced by who ends it.
+            if log.stored <= log.announced || !log.finishing.is_empty() {
+                return false;
+            }
+            if log.announced_at.is_some_and(|at| now.duration_since(at) < ANNOUNCE) {
+                return true;
+            }
+            announce(*id, log.stored);
+            log.announced = log.stored;
+            log.announced_at = Some(now);
+            false
+        });
+    }
+
+    fn answer_flushes(&mut self) {
+        for reply in self.flushes.drain(..) {
+            reply.send(Ok(())).ok();
+        }
+    }
+
+    fn tick_later(&mut self, ctx: &mut Context<Self>) {
+        if self.ticking || (self.dirty.is_empty() && self.unannounced.is_empty()) {
+            return;
+        }
+        self.ticking = true;
+        ctx.run_later(TICK, |writer, ctx| {
+            writer.ticking = false;
+            writer.flush(ctx, true);
+            writer.announce_due();
+            writer.tick_later(ctx);
+        });
+    }
+}
+
+/// Compresses and stores a batch; it comes back, compressed, to be tried again if that fails.
+async fn write(store: Store, mut batch: Batch) -> (Batch, Result<(), LogError>) {
+    let sealed = std::mem::take(&mut batch.sealed);
+    let packing = tokio::task::spawn_blocking(move || {
+        let pack = |(log, s): &(LogId, Sealed)| pack(*log, s.first, s.lines, &s.text, s.replaces);
+        sealed.iter().map(pack).collect::<Result<Vec<_>, _>>().map_err(|error| (error, sealed))
+    });
+    match packing.await {
+        Ok(Ok(segments)) => batch.segments.extend(segments),
+        Ok(Err((error, sealed))) => {
+            batch.sealed = sealed;
+            return (batch, Err(error));
+        }
+        Err(error) => return (batch, Err(LogError::Unavailable(error.to_string()))),
+    }
+    let result = store.0.logs.write(&batch.segments).await;
+    (batch, result)
+}
+
+impl Actor for LogWriter {
+    type Context = Context<Self>;
+}
+
+impl greenroom_runtime::Supervised for LogWriter {
+    const KIND: &'static str = "log-writer";
+
+    fn observe(&self) -> serde_json::Value {
+        json!({
+            "open": self.logs.len(), "waiting": self.waiting.len(), "unstored-bytes": self.unstored,
+            "taken-bytes": self.written,
+        })
+    }
+}
+
+async fn wait<T>(answer: oneshot::Receiver<Result<T, LogError>>) -> Result<T, LogError> {
+    answer.await.unwrap_or_else(|_| Err(LogError::Unavailable("the log writer ended".into())))
+}
+
+impl Handler<Append> for LogWriter {
+    type Result = ResponseFuture<Result<(), LogError>>;
+
+    fn handle(&mut self, msg: Append, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.waiting.push_back(Waiting::Append(msg, reply));
+        self.pump(ctx);
+        Box::pin(wait(answer))
+    }
+}
+
+impl Handler<FinishLog> for LogWriter {
+    type Result = ResponseFuture<Result<i64, LogError>>;
+
+    fn handle(&mut self, msg: FinishLog, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.waiting.push_back(Waiting::Finish(msg.log, reply));
+        self.pump(ctx);
+        Box::pin(wait(answer))
+    }
+}
+
+impl Handler<FlushLogs> for LogWriter {
+    type Result = ResponseFuture<Result<(), LogError>>;
+
+    fn handle(&mut self, _: FlushLogs, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.waiting.push_back(Waiting::Flush(reply));
+        self.pump(ctx);
+        Box::pin(wait(answer))
+    }
+}
