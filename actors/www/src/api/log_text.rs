@@ -1,0 +1,226 @@
+//! The text of a log, in memory bounded by a window of it however long it is.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use greenroom_data::{Ro, Shown};
+use greenroom_model::{Build, Log, LogId, LogKind, Step};
+
+use crate::error::ApiError;
+use crate::json;
+use crate::query::not_a_collection;
+use crate::reply::{HTML, JSON, Reply, TEXT};
+use crate::router::{Answer, Call};
+
+/// How many lines are read at a time.
+const WINDOW: i64 = 1_000;
+/// Raw text is served as what it is, whatever a browser believes to see in it.
+const RAW_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
+
+/// A log's lines from `offset`, at most `limit`.
+pub(super) async fn contents(call: &Call, log: Option<Shown<Log>>) -> Result<Answer, ApiError> {
+    let log = log.ok_or_else(|| call.not_found())?;
+    let (offset, limit) = window(call)?;
+    let around = Around::of(&log, offset, call.wants_json);
+    if limit > WINDOW && log.num_lines.saturating_sub(offset) > WINDOW {
+        return Ok(Answer::Other(streamed(call.www.ro.clone(), log.id, offset, limit, around)));
+    }
+    let lines = call.www.ro.log_lines(log.id, offset, limit.min(WINDOW)).await?;
+    let mut body = around.before.into_bytes();
+    json::escape_into(&mut body, &String::from_utf8_lossy(&lines.text));
+    body.extend_from_slice(around.after.as_bytes());
+    Ok(Answer::Other(Reply::new(StatusCode::OK, around.kind, body).with_etag()))
+}
+
+/// `offset` and `limit` of a request; no limit is all.
+fn window(call: &Call) -> Result<(i64, i64), ApiError> {
+    let (mut offset, mut limit) = (None, None);
+    for (name, value) in call.params.iter() {
+        let slot = match name.as_str() {
+            "offset" => &mut offset,
+            "limit" => &mut limit,
+            "field" | "property" | "order" => continue,
+            _ => return Err(not_a_collection()),
+        };
+        let number =
+            value.trim().parse::<i64>().map_err(|_| ApiError::BadQuery(format!("invalid {name}")))?;
+        slot.get_or_insert(number);
+    }
+    let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(i64::MAX));
+    if offset < 0 || limit <= 0 { Err(call.not_found()) } else { Ok((offset, limit)) }
+}
+
+/// The envelope around a log's text.
+struct Around {
+    kind: &'static str,
+    before: String,
+    after: String,
+}
+
+impl Around {
+    fn of(log: &Log, first: i64, wants_json: bool) -> Self {
+        let id = log.id;
+        if wants_json {
+            let before = "{\"logchunks\":[{\"content\":\"".to_owned();
+            let after = format!("\",\"firstline\":{first},\"logid\":{id}}}],\"meta\":{{}}}}");
+            return Self { kind: JSON, before, after };
+        }
+        let before = "{\n  \"logchunks\": [\n    {\n      \"content\": \"".to_owned();
+        let after = format!(
+            "\",\n      \"firstline\": {first},\n      \"logid\": {id}\n    }}\n  ],\n  \"meta\": {{}}\n}}"
+        );
+        Self { kind: TEXT, before, after }
+    }
+}
+
+/// Many lines, window by window.
+fn streamed(ro: Ro, log: LogId, offset: i64, limit: i64, around: Around) -> Reply {
+    let begin = stream::once(async move { Ok(Bytes::from(around.before)) });
+    let lines = stream::try_unfold((ro, offset, limit), move |(ro, first, left)| async move {
+        if left <= 0 {
+            return Ok(None);
+        }
+        let lines = ro.log_lines(log, first, left.min(WINDOW)).await.map_err(broken)?;
+        if lines.count == 0 {
+            return Ok(None);
+        }
+        let mut out = Vec::with_capacity(lines.text.len() + lines.text.len() / 8);
+        json::escape_into(&mut out, &String::from_utf8_lossy(&lines.text));
+        Ok(Some((Bytes::from(out), (ro, first + lines.count, left - lines.count))))
+    });
+    let end = stream::once(async move { Ok(Bytes::from(around.after)) });
+    Reply::stream(around.kind, begin.chain(lines).chain(end).boxed_local())
+}
+
+/// The headers are out: all that can be done is to end the connection, so that the client sees a torso.
+fn broken(error: greenroom_data::DataError) -> actix_web::Error {
+    tracing::warn!(error = %error, "log text ended before its end");
+    actix_web::error::ErrorServiceUnavailable("the log could not be read to its end")
+}
+
+/// A log's whole text as a download or to look at.
+pub(super) async fn raw(call: &Call, log: Option<Shown<Log>>, attachment: bool) -> Result<Answer, ApiError> {
+    let log = log.ok_or_else(|| call.not_found())?;
+    let origin = Origin::of(call, &log).await?;
+    let kind = if log.kind == LogKind::Html { HTML } else { TEXT };
+    let text = call.www.ro.log_text(log.id);
+    let stream = if log.kind == LogKind::Stdio {
+        let mut strip = Strip::default();
+        let head = stream::once({
+            let head = origin.head();
+            async move { Ok(Bytes::from(head)) }
+        });
+        head.chain(text.map(move |piece| piece.map(|piece| strip.apply(&piece)).map_err(broken)))
+            .boxed_local()
+    } else {
+        text.map(|piece| piece.map_err(broken)).boxed_local()
+    };
+    let mut reply = Reply::stream(kind, stream).with(header::CONTENT_SECURITY_POLICY, RAW_POLICY);
+    if attachment {
+        let disposition = format!("attachment; filename={}", origin.file_name(&log.slug));
+        reply = reply.with(header::CONTENT_DISPOSITION, &disposition);
+    }
+    Ok(Answer::Other(reply))
+}
+
+/// Where a log comes from, for its head and its file name.
+struct Origin {
+    builder: String,
+    number: i64,
+    step: String,
+    worker: String,
+}
+
+impl Origin {
+    async fn of(call: &Call, log: &Log) -> Result<Self, ApiError> {
+        let step = call.www.ro.get::<Step>(log.step.0).await?.value.ok_or_else(|| call.not_found())?;
+        let build = call.www.ro.get::<Build>(step.build.0).await?.value.ok_or_else(|| call.not_found())?;
+        let name = |name: Option<&str>| name.unwrap_or("unknown").to_owned();
+        Ok(Self {
+            builder: name(call.hot.builders.get(&build.builder.0).map(|b| b.name.as_str())),
+            number: build.number,
+            step: step.name.clone(),
+            worker: name(call.hot.workers.get(&build.worker.0).map(|w| w.name.as_str())),
+        })
+    }
+
+    fn head(&self) -> String {
+        format!("Builder: {}\nBuild number: {}\nWorker name: {}\n", self.builder, self.number, self.worker)
+    }
+
+    /// Only characters that need no quoting in a header.
+    fn file_name(&self, slug: &str) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+        let name = format!("{}_build_{}_step_{}_log_{slug}", self.builder, self.number, self.step);
+        name.chars().map(plain).collect()
+    }
+}
+
+/// Takes the first character off each line, over pieces that end anywhere.
+#[derive(Default)]
+struct Strip {
+    within_line: bool,
+}
+
+impl Strip {
+    fn apply(&mut self, piece: &[u8]) -> Bytes {
+        let mut out = BytesMut::with_capacity(piece.len());
+        let mut rest = piece;
+        while !rest.is_empty() {
+            if !self.within_line {
+                self.within_line = true;
+                rest = &rest[1..];
+                continue;
+            }
+            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+            let (line, after) = rest.split_at(end);
+            self.within_line = !line.ends_with(b"\n");
+            out.extend_from_slice(line);
+            rest = after;
+        }
+        out.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_letters_are_taken_off_wherever_pieces_end() {
+        let text = b"hhead\noout\ne\noend";
+        for cut in 0..=text.len() {
+            let mut strip = Strip::default();
+            let mut out = strip.apply(&text[..cut]).to_vec();
+            out.extend_from_slice(&strip.apply(&text[cut..]));
+            assert_eq!(out, b"head\nout\n\nend", "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_file_name_needs_no_quotes() {
+        let origin =
+            Origin { builder: "a b\"\r\n/".into(), number: 3, step: "sh".into(), worker: "w".into() };
+        assert_eq!(origin.file_name("stdio"), "a_b_____build_3_step_sh_log_stdio");
+    }
+
+    #[test]
+    fn both_forms_of_the_envelope_are_the_same_json() {
+        let log = Log {
+            id: LogId(29),
+            name: "stdio".into(),
+            slug: "stdio".into(),
+            step: greenroom_model::StepId(1),
+            kind: LogKind::Stdio,
+            num_lines: 1,
+            complete: true,
+            version: 1,
+        };
+        let text = |wants_json| {
+            let around = Around::of(&log, 5, wants_json);
+            format!("{}x\\n{}", around.before, around.after)
+        };
+        assert_eq!(json::pretty(&text(true)), text(false));
+    }
+}

@@ -1,0 +1,59 @@
+//! `/health`: whether this master can do its work, for people, probes and load balancers.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use greenroom_model::{Query, SourceStamp};
+use greenroom_runtime::State;
+use serde_json::json;
+
+use crate::reply::Reply;
+use crate::www::Www;
+
+/// A database that does not answer a read of one row for so long is away.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// Answers `/health`: 200 with `ok` or `degraded`; 503 when the data layer does not answer.
+pub(crate) async fn health(request: HttpRequest, www: web::Data<Www>) -> HttpResponse {
+    let database = probe(&www).await;
+    let unwell: Vec<_> = www
+        .runtime
+        .snapshot()
+        .into_iter()
+        .filter(|it| matches!(it.state, State::BackingOff | State::Failed))
+        .map(|it| {
+            format!(
+                "actor {} is {}",
+                it.name,
+                if it.state == State::Failed { "failed" } else { "backing off" }
+            )
+        })
+        .collect();
+    let why: Vec<_> = database.iter().cloned().chain(unwell).collect();
+    let status = if database.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let body = json!({ "status": if why.is_empty() { "ok" } else { "degraded" }, "why": why });
+    Reply::json(status, &body).with(header::CACHE_CONTROL, "no-store").respond(&request).await
+}
+
+/// What is wrong with the database, if something is. One probe at a time: a flood of requests is no load on it.
+async fn probe(www: &Www) -> Option<String> {
+    struct Done<'a>(&'a Www);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.probing.store(false, Ordering::Release);
+        }
+    }
+    if www.probing.swap(true, Ordering::AcqRel) {
+        return None;
+    }
+    let _done = Done(www);
+    let read = www.ro.list::<SourceStamp>(Query::default().limit(1));
+    match tokio::time::timeout(PROBE, read).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("the database has not answered within {} s", PROBE.as_secs())),
+    }
+}

@@ -1,0 +1,178 @@
+//! The subscriptions of one connection, waited for together: a wake-up costs what is ready, not what is idle.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::{AbortHandle, Abortable, Aborted, LocalBoxFuture};
+use futures_util::stream::FuturesUnordered;
+use greenroom_data::{Delivery, Subscription};
+use serde_json::Value;
+use tokio::sync::Notify;
+
+/// The most deliveries taken from one subscription before the others have their turn.
+const TURN: usize = 64;
+
+/// What identifies a subscription within its connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Name {
+    /// The stock form: by its path.
+    Path(String),
+    /// Ours: by the `_id` that started it, as JSON text.
+    Id(String),
+}
+
+/// A subscription as its connection knows it.
+pub(super) struct Feed {
+    /// The `_id` that started it, as JSON text; the stock form's frames bear none.
+    pub(super) id: Option<Rc<str>>,
+    subscription: Subscription,
+    name: Name,
+    /// Which life of the name: a stopped and restarted name is another subscription.
+    life: u64,
+    /// Whether it gave something since the last mark.
+    gave: bool,
+}
+
+/// What came of waiting.
+pub(super) struct Turn {
+    /// Of which subscription; its `_id`, if it has clocks.
+    pub(super) id: Option<Rc<str>>,
+    /// What it gave, in order; perhaps nothing.
+    pub(super) deliveries: Vec<Delivery>,
+    /// The clock that it stands at, if it is quiet and a mark is due.
+    pub(super) mark: Option<Arc<str>>,
+}
+
+type Waiting = Abortable<LocalBoxFuture<'static, (Feed, Option<Delivery>)>>;
+
+struct Known {
+    life: u64,
+    stop: AbortHandle,
+    paths: usize,
+}
+
+/// All subscriptions of a connection.
+pub(super) struct Feeds {
+    waiting: FuturesUnordered<Waiting>,
+    known: HashMap<Name, Known>,
+    lives: u64,
+    /// Wakes the subscriptions with clocks, to ask for their marks.
+    marks: Rc<Notify>,
+}
+
+impl Feeds {
+    pub(super) fn new() -> Self {
+        Self { waiting: FuturesUnordered::new(), known: HashMap::new(), lives: 0, marks: Rc::default() }
+    }
+
+    /// How many paths are subscribed to.
+    pub(super) fn paths(&self) -> usize {
+        self.known.values().map(|it| it.paths).sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    pub(super) fn has(&self, name: &Name) -> bool {
+        self.known.contains_key(name)
+    }
+
+    /// Begins to wait for a subscription of `paths` patterns.
+    pub(super) fn add(&mut self, name: Name, id: Option<Rc<str>>, paths: usize, subscription: Subscription) {
+        self.lives += 1;
+        let feed = Feed { id, subscription, name: name.clone(), life: self.lives, gave: false };
+        let stop = self.wait(feed);
+        self.known.insert(name, Known { life: self.lives, stop, paths });
+    }
+
+    /// Ends a subscription; false if there is none of that name.
+    pub(super) fn remove(&mut self, name: &Name) -> bool {
+        let known = self.known.remove(name);
+        if let Some(known) = &known {
+            known.stop.abort();
+        }
+        known.is_some()
+    }
+
+    /// Asks the subscriptions with clocks that were quiet for their marks; they come from [`Feeds::next`].
+    pub(super) fn ask_for_marks(&self) {
+        self.marks.notify_waiters();
+    }
+
+    fn wait(&mut self, mut feed: Feed) -> AbortHandle {
+        let (stop, registration) = AbortHandle::new_pair();
+        let marks = feed.id.as_ref().map(|_| self.marks.clone());
+        let future: LocalBoxFuture<'static, _> = Box::pin(async move {
+            let delivery = match marks {
+                None => Some(feed.subscription.next().await),
+                Some(marks) => {
+                    let marked = marks.notified();
+                    tokio::select! {
+                        biased;
+                        delivery = feed.subscription.next() => Some(delivery),
+                        () = marked => None,
+                    }
+                }
+            };
+            (feed, delivery)
+        });
+        self.waiting.push(Abortable::new(future, registration));
+        stop
+    }
+
+    /// The next turn of a subscription; waits for ever if there is none.
+    pub(super) async fn next(&mut self) -> Turn {
+        loop {
+            let Some(done) = self.waiting.next().await else { return std::future::pending().await };
+            let Ok((mut feed, first)) = done else {
+                let Aborted = Aborted;
+                continue;
+            };
+            if self.known.get(&feed.name).is_none_or(|known| known.life != feed.life) {
+                continue;
+            }
+            let turn = take(&mut feed, first);
+            let ended = matches!(turn.deliveries.last(), Some(Delivery::Ended(_)));
+            if ended {
+                self.known.remove(&feed.name);
+            } else {
+                let name = feed.name.clone();
+                let stop = self.wait(feed);
+                if let Some(known) = self.known.get_mut(&name) {
+                    known.stop = stop;
+                }
+            }
+            return turn;
+        }
+    }
+}
+
+/// What is ready of one subscription, beginning with `first`; none: a mark is asked for.
+fn take(feed: &mut Feed, first: Option<Delivery>) -> Turn {
+    let mut turn = Turn { id: feed.id.clone(), deliveries: Vec::new(), mark: None };
+    match first {
+        None if feed.gave => feed.gave = false,
+        None => turn.mark = feed.subscription.idle_clock(),
+        Some(first) => {
+            feed.gave = true;
+            let mut next = Some(first);
+            while let Some(delivery) = next.take() {
+                let ended = matches!(delivery, Delivery::Ended(_));
+                turn.deliveries.push(delivery);
+                if !ended && turn.deliveries.len() < TURN {
+                    next = feed.subscription.try_next();
+                }
+            }
+        }
+    }
+    turn
+}
+
+/// The name of a subscription with clocks.
+pub(super) fn name_of(id: &Value) -> (Name, Rc<str>) {
+    let text = id.to_string();
+    (Name::Id(text.clone()), text.into())
+}

@@ -1,0 +1,109 @@
+//! What the edge is made of: the facets it reads and acts by, and what it shows of the configuration.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use actix_web::web::{self, ServiceConfig};
+use greenroom_config::Settings;
+use greenroom_data::{Control, Ro};
+use greenroom_runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::origin::Origins;
+use crate::{api, avatar, frontend, health, hook, page, ws};
+
+/// What the binary hands over.
+pub struct WwwParts {
+    /// Reads and subscribes.
+    pub ro: Ro,
+    /// Asks for acts.
+    pub control: Control,
+    /// Whose tree `/api/v2/actors` shows.
+    pub runtime: Runtime,
+    /// The configuration.
+    pub settings: Arc<Settings>,
+    /// Programs and their versions, for the About page and `/config`.
+    pub versions: Vec<(String, String)>,
+    /// The port that was bound (it differs from the setting when that is 0).
+    pub port: u16,
+}
+
+/// The edge. Cheap to clone; all that is not tied to a thread is shared.
+#[derive(Clone)]
+pub struct Www {
+    inner: Arc<Inner>,
+    /// Reads and subscribes; on a thread of the server by that thread's own hub.
+    pub(crate) ro: Ro,
+}
+
+/// What is shared by all threads of the server.
+pub struct Inner {
+    pub(crate) control: Control,
+    pub(crate) runtime: Runtime,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) versions: Vec<(String, String)>,
+    pub(crate) port: u16,
+    pub(crate) origins: Origins,
+    /// Open event sockets.
+    pub(crate) sockets: AtomicUsize,
+    /// Threads of the server so far, for the names of their hubs.
+    threads: AtomicUsize,
+    /// Whether a health probe of the database runs.
+    pub(crate) probing: AtomicBool,
+    /// Becomes true when the server stops: event sockets say goodbye.
+    pub(crate) stopping: watch::Sender<bool>,
+}
+
+impl std::ops::Deref for Www {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Www {
+    /// The edge over these parts.
+    pub fn new(parts: WwwParts) -> Self {
+        let ro = parts.ro;
+        let inner = Arc::new(Inner {
+            origins: Origins::new(&parts.settings.master.url),
+            control: parts.control,
+            runtime: parts.runtime,
+            settings: parts.settings,
+            versions: parts.versions,
+            port: parts.port,
+            sockets: AtomicUsize::new(0),
+            probing: AtomicBool::new(false),
+            threads: AtomicUsize::new(0),
+            stopping: watch::Sender::new(false),
+        });
+        Self { inner, ro }
+    }
+
+    /// The same edge for the calling thread of the server: an event crosses over to it once, however many of its sockets
+    /// want it.
+    pub(crate) fn on_this_thread(&self) -> Self {
+        let number = self.threads.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { inner: self.inner.clone(), ro: self.ro.on_own_hub(&format!("www-{number}")) }
+    }
+
+    /// Mounts every path of the edge. Call it last: what is not found elsewhere belongs to the page.
+    pub fn configure(&self, app: &mut ServiceConfig) {
+        app.app_data(web::Data::new(self.clone()))
+            .route("/ws", web::route().to(ws::upgrade))
+            .route("/config", web::route().to(frontend::config))
+            .route("/health", web::route().to(health::health))
+            .route("/avatar", web::route().to(avatar::avatar))
+            .route("/change_hook", web::route().to(hook::base))
+            .route("/change_hook/{dialect}", web::route().to(hook::dialect))
+            .route("/api", web::route().to(api::versions))
+            .route("/api/{tail:.*}", web::route().to(api::serve))
+            .default_service(web::route().to(page::serve));
+    }
+
+    /// Tells open event sockets to close, so that a graceful stop does not wait for them.
+    pub(crate) fn say_goodbye(&self) {
+        self.stopping.send_replace(true);
+    }
+}
