@@ -1,0 +1,134 @@
+//! What every actor of this layer is given at birth: the way to the data layer, to the workers, and to the recipes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use greenroom_config::Settings;
+use greenroom_data::{DataError, Ro, Rw};
+use greenroom_model::*;
+use greenroom_runtime::Runtime;
+
+use crate::builds::BuildBook;
+use crate::runner::CommandRunner;
+
+/// How often ids, clocks and the like are looked at again when the data layer is behind.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How long to wait for the published state to contain a write of ours.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+
+/// A builder of the configuration with its stored identity.
+#[derive(Debug)]
+pub(crate) struct Recipe {
+    pub id: BuilderId,
+    pub name: String,
+    pub config: greenroom_config::Builder,
+    /// The workers that may run it.
+    pub workers: Vec<WorkerId>,
+}
+
+/// A worker of the configuration with its stored identity.
+#[derive(Debug)]
+pub(crate) struct WorkerSetup {
+    pub id: WorkerId,
+    pub name: String,
+    pub config: greenroom_config::Worker,
+}
+
+/// Shared, immutable handles. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handles(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub rw: Rw,
+    pub runner: Arc<dyn CommandRunner>,
+    pub runtime: Runtime,
+    pub settings: Arc<Settings>,
+    pub recipes: HashMap<BuilderId, Arc<Recipe>>,
+    pub workers: HashMap<WorkerId, Arc<WorkerSetup>>,
+    pub builds: BuildBook,
+}
+
+impl std::ops::Deref for Handles {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Handles {
+    pub fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    pub fn ro(&self) -> &Ro {
+        self.rw.ro()
+    }
+
+    pub fn me(&self) -> MasterId {
+        self.rw.ro().me()
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.runtime.now_micros())
+    }
+
+    /// A new id, also when the ids reserved ahead are used up for a moment.
+    pub async fn new_id<I: AllocatedId>(&self) -> Result<I, DataError> {
+        new_id(&self.rw).await
+    }
+
+    /// A new worker command's id: 128 random bits.
+    pub fn command_id(&self) -> String {
+        let dice = self.runtime.dice();
+        format!("{:016x}{:016x}", dice.next_u64(), dice.next_u64())
+    }
+
+    /// Writes, however long the data layer is away. Only a refusal or the loss of this master's place ends it.
+    pub async fn persist(&self, ops: Vec<Op>) -> Result<Committed, DataError> {
+        loop {
+            match self.rw.write(ops.clone()).await {
+                Err(DataError::Unavailable { why, retry_after }) => {
+                    tracing::warn!(%why, "a write waits for the data layer");
+                    tokio::time::sleep(retry_after).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Waits until the published state contains a write.
+    pub async fn settle(&self, committed: &Committed) -> Result<(), DataError> {
+        settle(self.ro(), committed).await
+    }
+
+    /// To be awaited by an actor that is born *again*, before it reads the truth: when this answers, every write that
+    /// its dead predecessor may have left under way has happened or never will, and is in the published state.
+    /// (Writes are committed in the order of their arrival, so one that comes after them is a barrier.)
+    pub async fn barrier(&self) -> Result<(), DataError> {
+        let committed = self.persist(vec![Op::Heartbeat]).await?;
+        self.settle(&committed).await
+    }
+}
+
+pub(crate) async fn new_id<I: AllocatedId>(rw: &Rw) -> Result<I, DataError> {
+    loop {
+        match rw.new_id() {
+            Err(DataError::Unavailable { .. }) => tokio::time::sleep(LOOK_AGAIN).await,
+            other => return other,
+        }
+    }
+}
+
+pub(crate) async fn settle(ro: &Ro, committed: &Committed) -> Result<(), DataError> {
+    let (master, seq) = committed.at;
+    let look = async {
+        while !ro.hot().clock.contains(master, seq) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(SETTLED_WITHIN, look)
+        .await
+        .map_err(|_| DataError::unavailable("the published state does not follow the writes"))
+}

@@ -1,0 +1,444 @@
+//! Schedulers that follow changes: single-branch (one timer) and any-branch (a timer per branch).
+//!
+//! Owner of: which changes have been taken. Its clock and what it has taken but not yet built are stored in the same
+//! write as the buildsets that follow from them, so a crash neither skips a change nor builds it twice.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use greenroom_config::{ChangeScheduler as Settings, FilterInput};
+use greenroom_data::DataError;
+use greenroom_model::query::{Compare, Filter, Query};
+use greenroom_model::write::{NewBuildset, SchedulerState, StampRef};
+use greenroom_model::*;
+use greenroom_runtime::{Birth, Supervised, TaskEnd, fail};
+use serde_json::{Value, json};
+
+use crate::follow::{Events, FollowEnd, follow};
+use crate::handles::Handles;
+use crate::messages::{Act, Handled};
+use crate::properties::source;
+use crate::schedulers::pending::{Pending, Waiting};
+
+/// Changes read at a time when the events are not kept any more.
+const CATCH_UP: u64 = 200;
+/// After so many changes that do not concern it, a scheduler stores its clock all the same.
+const SKIPPED_STORED: u64 = 500;
+
+/// How changes are grouped under timers.
+pub trait Grouping: 'static + Unpin {
+    /// The kind of actor.
+    const KIND: &'static str;
+
+    /// The timer of a change.
+    fn timer(change: &Change) -> String;
+}
+
+/// One timer for all.
+#[derive(Debug)]
+pub struct OneTimer;
+
+impl Grouping for OneTimer {
+    const KIND: &'static str = "single-branch-scheduler";
+
+    fn timer(_: &Change) -> String {
+        String::new()
+    }
+}
+
+/// A timer per codebase, project, repository and branch.
+#[derive(Debug)]
+pub struct TimerPerBranch;
+
+impl Grouping for TimerPerBranch {
+    const KIND: &'static str = "any-branch-scheduler";
+
+    fn timer(change: &Change) -> String {
+        json!([change.codebase, change.project, change.repository, change.branch]).to_string()
+    }
+}
+
+/// Builds what passes its filter, under one timer.
+pub type SingleBranch = ChangeScheduler<OneTimer>;
+/// Builds what passes its filter, each branch under a timer of its own.
+pub type AnyBranch = ChangeScheduler<TimerPerBranch>;
+
+/// What a scheduler is, apart from its state.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub id: SchedulerId,
+    pub name: String,
+    pub builders: Vec<BuilderId>,
+    pub config: Settings,
+}
+
+struct State {
+    pending: Pending,
+    clock: Clock,
+    enabled: bool,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Loaded(TaskEnd<Result<State, DataError>>);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct FollowEnded(TaskEnd<FollowEnd>);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct StableTick;
+
+/// A scheduler that follows changes.
+pub struct ChangeScheduler<G: Grouping> {
+    h: Handles,
+    birth: Birth<Self>,
+    identity: Arc<Identity>,
+    state: Option<State>,
+    timer: Option<SpawnHandle>,
+    skipped: u64,
+    taken: u64,
+    buildsets: u64,
+    grouping: PhantomData<G>,
+}
+
+impl<G: Grouping> ChangeScheduler<G> {
+    pub(crate) fn new(h: Handles, birth: Birth<Self>, identity: Arc<Identity>) -> Self {
+        let (state, timer, grouping) = (None, None, PhantomData);
+        Self { h, birth, identity, state, timer, skipped: 0, taken: 0, buildsets: 0, grouping }
+    }
+
+    fn wants(&self, change: &Change) -> bool {
+        self.identity.config.filter.matches(&FilterInput {
+            branch: change.branch.as_deref(),
+            repository: &change.repository,
+            project: &change.project,
+            codebase: &change.codebase,
+            category: change.category.as_deref(),
+            files: &change.files,
+        })
+    }
+
+    /// What a batch of changes leads to: what is built now, and what waits.
+    fn plan(&mut self, changes: &[Arc<Change>], now: Timestamp) -> (Vec<Waiting>, Pending, u64) {
+        let (mut pending, enabled) = match &self.state {
+            Some(state) => (state.pending.clone(), state.enabled),
+            None => return (Vec::new(), Pending::default(), 0),
+        };
+        let (mut ready, mut taken) = (Vec::new(), 0);
+        for change in changes {
+            pending.last_change = pending.last_change.max(Some(change.id));
+            if !enabled || !self.wants(change) {
+                self.skipped += 1;
+                continue;
+            }
+            taken += 1;
+            match self.identity.config.tree_stable_timer {
+                None => ready.push(Waiting::of(change)),
+                Some(timer) => {
+                    let micros = i64::try_from(timer.as_micros()).unwrap_or(i64::MAX);
+                    pending.hold(G::timer(change), change, Timestamp(now.0.saturating_add(micros)));
+                }
+            }
+        }
+        (ready, pending, taken)
+    }
+
+    /// Stores `pending` and `clock` with the buildsets that `ready` becomes; then they are this birth's state.
+    fn commit(&self, ready: Vec<Waiting>, pending: Pending, clock: Clock) -> Commit<Self> {
+        let (h, identity) = (self.h.clone(), Arc::clone(&self.identity));
+        let stored = (pending.clone(), clock.clone());
+        let write = async move {
+            let mut ops = Vec::with_capacity(ready.len() + 1);
+            for waiting in &ready {
+                ops.push(buildset(&h, &identity, waiting).await?);
+            }
+            let (pending, clock) = stored;
+            let pending = serde_json::to_value(&pending).map_err(DataError::unavailable)?;
+            let state = SchedulerState { clock: Some(clock), pending };
+            ops.push(Op::SaveScheduler { scheduler: identity.id, state });
+            h.persist(ops).await?;
+            Ok(ready.len())
+        };
+        let done = move |written: Result<usize, DataError>, actor: &mut Self, ctx: &mut Context<Self>| match (
+            written,
+            &mut actor.state,
+        ) {
+            (Ok(built), Some(state)) => {
+                (state.pending, state.clock) = (pending, clock);
+                actor.buildsets += u64::try_from(built).unwrap_or(0);
+                actor.skipped = 0;
+                actor.arm(ctx);
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => fail(ctx, error),
+        };
+        Box::pin(write.into_actor(self).map(done))
+    }
+
+    /// Sets the timer for what is due next.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let longest = self.identity.config.tree_stable_timer.map_or(Duration::ZERO, |it| it.get());
+        let now = self.h.now();
+        if let Some(state) = self.state.as_mut().filter(|state| state.enabled)
+            && let Some(wait) = state.pending.next_due(now, longest)
+        {
+            // a little later than the clock says, so that it is due for certain
+            self.timer = Some(ctx.notify_later(StableTick, wait + Duration::from_millis(1)));
+        }
+    }
+
+    fn follow(&self, since: Clock) {
+        let patterns = vec![Pattern::parse("changes/*/new")];
+        let (ro, front) = (self.h.ro().clone(), self.birth.front());
+        self.birth.tasks().spawn(follow(ro, front, patterns, since), FollowEnded);
+    }
+}
+
+type Commit<A> = std::pin::Pin<Box<dyn ActorFuture<A, Output = ()>>>;
+
+/// The operation that asks for builds of what waited.
+async fn buildset(h: &Handles, identity: &Identity, waiting: &Waiting) -> Result<Op, DataError> {
+    let mut requests = Vec::with_capacity(identity.builders.len());
+    for builder in &identity.builders {
+        requests.push((h.new_id().await?, *builder));
+    }
+    let mut properties = waiting.buildset_properties();
+    properties.extend(configured(&identity.config.properties));
+    let reason = identity.config.reason.clone();
+    Ok(Op::AddBuildset(Box::new(NewBuildset {
+        id: h.new_id().await?,
+        requests,
+        sourcestamps: waiting.newest.values().map(|(_, stamp)| StampRef::Existing(*stamp)).collect(),
+        reason: reason
+            .unwrap_or_else(|| format!("scheduler '{}' saw {}", identity.name, counted(waiting.changes))),
+        external_id: None,
+        properties,
+        priority: 0,
+        waited_for: false,
+        scheduler: Some(identity.name.clone()),
+        parent: None,
+        rebuilt_build: None,
+    })))
+}
+
+fn counted(changes: u64) -> String {
+    if changes == 1 { "a change".to_owned() } else { format!("{changes} changes") }
+}
+
+/// The properties that a scheduler's settings give.
+pub(crate) fn configured(properties: &BTreeMap<String, Value>) -> Properties {
+    let given = properties.iter();
+    given.map(|(name, value)| (name.clone(), Property(value.clone(), source::SCHEDULER.to_owned()))).collect()
+}
+
+/// The stored state; at its first birth a scheduler begins now.
+async fn load(h: &Handles, identity: &Identity) -> Result<State, DataError> {
+    let stored = h.ro().scheduler_state(identity.id).await?;
+    let enabled = h.ro().hot().schedulers.get(&identity.id.0).is_none_or(|it| it.enabled);
+    let pending = match stored.value.pending {
+        Value::Null => Pending::default(),
+        value => serde_json::from_value(value).map_err(|error| {
+            DataError::Refused(Refusal::Invalid(format!(
+                "the stored state of scheduler {}: {error}",
+                identity.name
+            )))
+        })?,
+    };
+    let clock = match stored.value.clock {
+        Some(clock) => clock,
+        None => {
+            let state = SchedulerState { clock: Some(stored.clock.clone()), pending: Value::Null };
+            h.persist(vec![Op::SaveScheduler { scheduler: identity.id, state }]).await?;
+            stored.clock
+        }
+    };
+    Ok(State { pending, clock, enabled })
+}
+
+/// The changes after the last one looked at, and the clock at which there were no more.
+async fn missed(h: &Handles, last: Option<ChangeId>) -> Result<(Vec<Arc<Change>>, Clock), DataError> {
+    let mut after = last.map_or(0, |it| it.0);
+    let mut changes = Vec::new();
+    loop {
+        let newer = Filter { field: "changeid", compare: Compare::Gt, values: vec![after.into()] };
+        let query =
+            Query { filters: vec![newer], ..Query::default() }.order_by("changeid", false).limit(CATCH_UP);
+        let page = h.ro().list::<Change>(query).await?;
+        let items = page.value.items;
+        let full = u64::try_from(items.len()).unwrap_or(0) >= CATCH_UP;
+        after = items.iter().map(|it| it.id.0).max().unwrap_or(after);
+        changes.extend(items.into_iter().map(|it| it.entity));
+        if !full {
+            return Ok((changes, page.clock));
+        }
+    }
+}
+
+impl<G: Grouping> Supervised for ChangeScheduler<G> {
+    const KIND: &'static str = G::KIND;
+
+    fn observe(&self) -> Value {
+        let Some(state) = &self.state else { return json!({ "loading": true }) };
+        let waiting = state.pending.waiting.values();
+        let stable_at: Vec<i64> = waiting.take(20).map(|it| it.stable_at.seconds()).collect();
+        json!({
+            "enabled": state.enabled, "changes_taken": self.taken, "buildsets": self.buildsets,
+            "trees_waiting": state.pending.waiting.len(), "stable_at": stable_at,
+        })
+    }
+}
+
+impl<G: Grouping> Actor for ChangeScheduler<G> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Context<Self>) {
+        let (h, identity, again) = (self.h.clone(), Arc::clone(&self.identity), self.birth.number() > 1);
+        let load = async move {
+            if again {
+                h.barrier().await?;
+            }
+            load(&h, &identity).await
+        };
+        self.birth.tasks().spawn(load, Loaded);
+    }
+}
+
+impl<G: Grouping> Handler<Loaded> for ChangeScheduler<G> {
+    type Result = ();
+
+    fn handle(&mut self, Loaded(end): Loaded, ctx: &mut Context<Self>) {
+        let state = match end {
+            TaskEnd::Done(Ok(state)) => state,
+            TaskEnd::Done(Err(error)) => return fail(ctx, error),
+            TaskEnd::Panicked(why) => return fail(ctx, why),
+        };
+        let since = state.clock.clone();
+        self.state = Some(state);
+        self.arm(ctx);
+        self.follow(since);
+    }
+}
+
+impl<G: Grouping> Handler<FollowEnded> for ChangeScheduler<G> {
+    type Result = ();
+
+    fn handle(&mut self, FollowEnded(end): FollowEnded, ctx: &mut Context<Self>) {
+        match end {
+            TaskEnd::Done(FollowEnd::OwnerStopped) => {}
+            TaskEnd::Done(FollowEnd::Gone) => {
+                tracing::warn!(scheduler.name = %self.identity.name, "events were missed; the changes are listed instead");
+                let (h, last) = (self.h.clone(), self.state.as_ref().and_then(|it| it.pending.last_change));
+                let listed = async move { missed(&h, last).await };
+                let taken = |listed, actor: &mut Self, ctx: &mut Context<Self>| match listed {
+                    Ok((changes, clock)) => actor.catch_up(changes, clock, ctx),
+                    Err(error) => fail(ctx, error),
+                };
+                ctx.wait(listed.into_actor(self).map(taken));
+            }
+            TaskEnd::Panicked(why) => fail(ctx, why),
+        }
+    }
+}
+
+impl<G: Grouping> ChangeScheduler<G> {
+    fn catch_up(&mut self, changes: Vec<Arc<Change>>, clock: Clock, ctx: &mut Context<Self>) {
+        // one that has never looked at a change begins now
+        let known = self.state.as_ref().is_some_and(|it| it.pending.last_change.is_some());
+        let now = self.h.now();
+        let (ready, pending, taken) = self.plan(if known { &changes } else { &[] }, now);
+        self.taken += taken;
+        let since = clock.clone();
+        let commit = self.commit(ready, pending, clock);
+        ctx.wait(commit.map(move |(), actor: &mut Self, _| actor.follow(since)));
+    }
+}
+
+impl<G: Grouping> Handler<Events> for ChangeScheduler<G> {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, batch: Events, _: &mut Context<Self>) -> Self::Result {
+        let changes: Vec<Arc<Change>> = batch
+            .events
+            .iter()
+            .filter_map(|it| match &it.frame.event.what.record {
+                Record::Change(change) => Some(Arc::clone(change)),
+                _ => None,
+            })
+            .collect();
+        let now = self.h.now();
+        let (ready, pending, taken) = self.plan(&changes, now);
+        self.taken += taken;
+        if taken == 0 && self.skipped < SKIPPED_STORED {
+            if let Some(state) = &mut self.state {
+                (state.pending, state.clock) = (pending, batch.clock);
+            }
+            return AtomicResponse::new(Box::pin(fut::ready(())));
+        }
+        AtomicResponse::new(self.commit(ready, pending, batch.clock))
+    }
+}
+
+impl<G: Grouping> Handler<StableTick> for ChangeScheduler<G> {
+    type Result = ();
+
+    fn handle(&mut self, _: StableTick, ctx: &mut Context<Self>) {
+        self.timer = None;
+        let now = self.h.now();
+        let Some(state) = self.state.as_ref().filter(|state| state.enabled) else { return };
+        let (mut pending, clock) = (state.pending.clone(), state.clock.clone());
+        let ready = pending.due(now);
+        if ready.is_empty() {
+            self.arm(ctx);
+        } else {
+            let commit = self.commit(ready, pending, clock);
+            ctx.wait(commit);
+        }
+    }
+}
+
+impl<G: Grouping> Handler<Act> for ChangeScheduler<G> {
+    type Result = AtomicResponse<Self, Result<Handled, DataError>>;
+
+    /// Switched off it takes no changes, and holds back what it has taken; switched on it goes on with that.
+    fn handle(&mut self, Act(act): Act, _: &mut Context<Self>) -> Self::Result {
+        let (h, scheduler, enabled) =
+            (self.h.clone(), self.identity.id, act.params.get("enabled").and_then(Value::as_bool));
+        let write = async move { enable(&h, scheduler, &act, enabled).await };
+        AtomicResponse::new(Box::pin(write.into_actor(self).map(move |handled, actor: &mut Self, ctx| {
+            if let (Ok(_), Some(enabled), Some(state)) = (&handled, enabled, &mut actor.state) {
+                state.enabled = enabled;
+                actor.arm(ctx);
+            }
+            handled
+        })))
+    }
+}
+
+/// Switches a scheduler on or off, and answers.
+pub(crate) async fn enable(
+    h: &Handles,
+    scheduler: SchedulerId,
+    act: &ControlAct,
+    enabled: Option<bool>,
+) -> Result<Handled, DataError> {
+    let mut ops = Vec::with_capacity(2);
+    let answer = match (act.action.as_str(), enabled) {
+        ("enable", Some(enabled)) => {
+            ops.push(Op::EnableScheduler { scheduler, enabled });
+            ControlAnswer::Done(Value::Null)
+        }
+        ("enable", None) => ControlAnswer::Failed("`enabled` must be true or false".to_owned()),
+        (other, _) => ControlAnswer::Failed(format!("action: {other} is not supported")),
+    };
+    ops.push(Op::AnswerControl { act: act.id, answer });
+    h.rw.write(ops).await?;
+    Ok(Handled::Answered)
+}

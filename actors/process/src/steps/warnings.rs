@@ -1,0 +1,46 @@
+//! Counting warnings: the lines of a finished log that match a pattern, read in windows of bounded size.
+
+use greenroom_config::values::Regex;
+use greenroom_data::{DataError, Ro};
+use greenroom_model::LogId;
+
+/// Lines read at a time.
+const WINDOW: i64 = 2_000;
+/// The most lines looked at: past it the count stands as it is.
+const MOST: i64 = 2_000_000;
+
+/// How many lines of output match.
+pub(crate) async fn count(ro: &Ro, log: LogId, pattern: &Regex) -> Result<u64, DataError> {
+    let (mut first, mut found) = (0, 0);
+    while first < MOST {
+        let lines = ro.log_lines(log, first, WINDOW).await?;
+        if lines.count <= 0 {
+            break;
+        }
+        first += lines.count;
+        let (text, pattern) = (lines.text, pattern.clone());
+        // a large window on the blocking pool: matching must not hold the arbiter
+        let window = move || matching(&text, &pattern);
+        found += tokio::task::spawn_blocking(window).await.map_err(DataError::unavailable)?;
+    }
+    Ok(found)
+}
+
+fn matching(text: &[u8], pattern: &Regex) -> u64 {
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| matches!(line.first(), Some(b'o' | b'e')));
+    let count =
+        lines.filter(|line| std::str::from_utf8(&line[1..]).is_ok_and(|line| pattern.is_match(line))).count();
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_output_counts_not_what_the_machinery_says() {
+        let pattern: Regex = serde_json::from_value("warning:".into()).unwrap();
+        let text = b"hsh -c 'echo warning:'\noa.c: warning: x\nefine\neb.c: warning: y\n";
+        assert_eq!(matching(text, &pattern), 2);
+    }
+}
