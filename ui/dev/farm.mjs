@@ -112,6 +112,8 @@ export class Farm {
         return rows.filter((step) => step.buildid === item.buildid);
       case 'builds/changes':
         return rows.filter((change) => change.revision === item.properties.got_revision?.[0]);
+      case 'buildrequests/builds':
+        return rows.filter((build) => build.buildrequestid === item.buildrequestid);
       case 'steps/logs':
         return rows.filter((log) => log.stepid === item.stepid);
       default:
@@ -134,24 +136,24 @@ export class Farm {
   #actors() {
     const alive = now() - this.#bornAt;
     const actor = (name, kind, parent, more = {}) => ({
-      name, kind, parent, state: 'running', restarts: 0, intensity: 5, last_exits: [], queue_depth: 0, queue_bound: 1024,
-      messages: alive * 7, slowest_handler: { name: 'Handle', ms: 0.4 }, observe: {}, ...more,
+      name, kind, parent, state: 'running', until: null, births: 1, restarts: 0, intensity: 5, period_ms: 60_000, exits: [], queue_depth: 0, in_flight: 0,
+      queue_bound: 1024, handled: alive * 7, slowest: { message: 'Handle', ms: 0.4 }, stalls: 0, observed: {}, ...more,
     });
     const list = [
       actor('root', 'supervisor', null, { queue_bound: 0 }),
       actor('storage', 'supervisor', 'root', { queue_bound: 0 }),
       actor('db-writer', 'DbWriter', 'storage', {
-        messages: alive * 120, restarts: 1, queue_depth: 3, observe: { group_size_p50: 4, commits_per_s: 31, clock: this.clock },
-        last_exits: [{ ending: 'panicked', message: 'index out of bounds: the len is 3 but the index is 3', at: this.#bornAt - 600 }],
+        handled: alive * 120, restarts: 1, queue_depth: 3, observed: { group_size_p50: 4, commits_per_s: 31, clock: this.clock },
+        exits: [{ name: 'db-writer', kind: 'panicked', message: 'index out of bounds: the len is 3 but the index is 3', at: (this.#bornAt - 600) * 1e6, birth: 1 }],
       }),
-      actor('log-writer', 'LogWriter', 'storage', { messages: alive * 900, queue_depth: 930, observe: { bytes_per_s: 1_200_000 } }),
-      actor('data', 'DataActor', 'root', { messages: alive * 240, slowest_handler: { name: 'Snapshot', ms: 3.1 } }),
-      actor('broker', 'Broker', 'root', { messages: alive * 400 }),
+      actor('log-writer', 'LogWriter', 'storage', { handled: alive * 900, queue_depth: 930, observed: { bytes_per_s: 1_200_000 } }),
+      actor('data', 'DataActor', 'root', { handled: alive * 240, slowest: { message: 'Snapshot', ms: 3.1 } }),
+      actor('broker', 'Broker', 'root', { handled: alive * 400 }),
       actor('schedulers', 'supervisor', 'root', { queue_bound: 0 }),
       actor('scheduler.all', 'AnyBranch', 'schedulers'),
       actor('change-sources', 'supervisor', 'root', { queue_bound: 0 }),
       actor('poller.repo', 'GitPoller', 'change-sources', {
-        state: 'backing-off', restarts: 3, last_exits: [{ ending: 'failed', message: 'remote hung up unexpectedly', at: now() - 8 }],
+        state: 'backing-off', restarts: 3, until: (now() + 4) * 1e6, exits: [{ name: 'poller.repo', kind: 'failed', message: 'remote hung up unexpectedly', at: (now() - 8) * 1e6, birth: 3 }],
       }),
       actor('builders', 'supervisor', 'root', { queue_bound: 0 }),
     ];

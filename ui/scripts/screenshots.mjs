@@ -30,6 +30,7 @@ async function pages() {
   const { builds: running } = await api('builds?complete=false&order=-buildid&limit=1');
   const { workers } = await api('workers?limit=1');
   const { forceschedulers } = await api('forceschedulers?limit=1');
+  const { buildrequests: waiting } = await api('buildrequests?claimed=false&limit=1');
   const path = (build) => {
     const name = builders.find((builder) => builder.builderid === build.builderid)?.name ?? '';
     return `/builders/${encodeURIComponent(name)}/builds/${build.number}`;
@@ -44,6 +45,7 @@ async function pages() {
     list.properties = `${path(failed[0])}?tab=properties`;
   }
   if (running[0]) list.running = path(running[0]);
+  if (waiting[0]) list.request = `/requests/${waiting[0].buildrequestid}`;
   if (workers[0]) list.worker = `/workers/${encodeURIComponent(workers[0].name)}`;
   if (forceschedulers[0]) list.force = `/force/${encodeURIComponent(forceschedulers[0].name)}`;
   return list;

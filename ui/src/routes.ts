@@ -24,6 +24,7 @@ const PAGES: [string, Page][] = [
     { section: 'builders', load: page(() => import('./pages/LogPage.svelte')) },
   ],
   ['/queue', { section: 'queue', load: page(() => import('./pages/Queue.svelte')) }],
+  ['/requests/{request}', { section: 'queue', load: page(() => import('./pages/RequestPage.svelte')) }],
   ['/force/{scheduler}', { section: 'queue', load: page(() => import('./pages/Force.svelte')) }],
   ['/workers', { section: 'workers', load: page(() => import('./pages/Workers.svelte')) }],
   ['/workers/{worker}', { section: 'workers', load: page(() => import('./pages/WorkerPage.svelte')) }],

@@ -15,12 +15,22 @@ export interface Actor {
   parent: string | null;
   /** starting, running, backing-off, stopping, stopped or failed. */
   state: string;
+  /** End of its backoff in seconds since the epoch; null if it does not back off. */
+  until: number | null;
+  /** Restarts within the period; a supervisor's: those of its children. */
   restarts: number;
+  /** Restarts that its supervisor grants within the period. */
   intensity: number;
+  /** That period in seconds; 0 if it is not told. */
+  periodS: number;
+  births: number;
   /** Newest first. */
   exits: ActorExit[];
   queueDepth: number;
   queueBound: number;
+  inFlight: number;
+  /** How often it held its arbiter for over 100 ms. */
+  stalls: number;
   /** Messages handled since the first birth. */
   messages: number;
   slowest: { name: string; ms: number } | null;
@@ -59,11 +69,16 @@ export function readActor(raw: Raw): Actor {
     kind: text(raw.kind),
     parent: typeof raw.parent === 'string' ? raw.parent : null,
     state: text(raw.state),
+    until: typeof raw.until === 'number' ? seconds(raw.until) : null,
     restarts: number(raw.restarts),
     intensity: number(raw.intensity),
+    periodS: number(raw.period_ms) / 1000,
+    births: number(raw.births),
     exits,
     queueDepth: number(raw.queue_depth),
     queueBound: number(raw.queue_bound),
+    inFlight: number(raw.in_flight),
+    stalls: number(raw.stalls),
     messages: number(raw.messages ?? raw.handled),
     slowest: slowest ? { name: text(slowest.name ?? slowest.message), ms: number(slowest.ms) } : null,
     observed: observed !== null && typeof observed === 'object' ? (observed as Record<string, unknown>) : {},
@@ -73,11 +88,12 @@ export function readActor(raw: Raw): Actor {
 const HOUR_S = 3600;
 const SLOW_MS = 100;
 
-/** Why an actor needs a look; empty when it is well. Its supervisor's troubles are its own. */
+/** Why an actor needs a look; empty when it is well. The exits of a supervisor are those of its children, and count there. */
 export function ailments(actor: Actor, now: number): string[] {
   const found: string[] = [];
   if (actor.state !== 'running') found.push(actor.state);
-  const recent = actor.exits.filter((one) => isBad(one) && now - one.at < HOUR_S).length;
+  const own = actor.kind === 'supervisor' ? [] : actor.exits;
+  const recent = own.filter((one) => isBad(one) && now - one.at < HOUR_S).length;
   if (recent > 0) found.push(`restarted ${recent} × in the last hour`);
   if (actor.queueBound > 0 && actor.queueDepth > 0.8 * actor.queueBound) found.push('queue over 80 %');
   if (actor.slowest !== null && actor.slowest.ms > SLOW_MS) found.push(`a handler took ${Math.round(actor.slowest.ms)} ms`);

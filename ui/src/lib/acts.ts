@@ -21,8 +21,12 @@ export function stopBuild(build: Build, reason: string): Promise<boolean> {
 
 export async function rebuild(build: Build): Promise<void> {
   const name = store.builderName(build.builderid);
-  const done = await act(`Could not rebuild ${name} #${build.number}`, () => control(`builds/${build.buildid}`, 'rebuild'));
-  if (done) toasts.done(`Asked for ${name} #${build.number} again.`, { href: to.builder(name), text: 'Its builds' });
+  await act(`Could not rebuild ${name} #${build.number}`, async () => {
+    const [, requests] = await control<[number, Record<string, number>]>(`builds/${build.buildid}`, 'rebuild');
+    const id = Object.values(requests)[0];
+    const link = id === undefined ? undefined : { href: to.request(id), text: 'Watch it' };
+    toasts.done(`Asked for ${name} #${build.number} again.`, link);
+  });
 }
 
 export function cancelRequest(request: BuildRequest): Promise<boolean> {

@@ -126,6 +126,7 @@ export const to = {
   log: (builder: string, number: number, step: number, slug: string) =>
     `/builders/${seg(builder)}/builds/${number}/steps/${step}/logs/${seg(slug)}`,
   worker: (name: string) => `/workers/${seg(name)}`,
+  request: (id: number) => `/requests/${id}`,
   force: (scheduler: string, builder?: string) =>
     `/force/${seg(scheduler)}${builder === undefined ? '' : `?builder=${seg(builder)}`}`,
   actors: (masterid: number) => `/masters/${masterid}/actors`,
