@@ -92,12 +92,15 @@ impl Core {
                 }
                 // Another master changed a row: see what it says now.
                 EngineError::Conflict(_) if tries <= TRIES => {}
-                // A write that happened all the same is found by its id.
-                EngineError::Unknown(_) if tries <= TRIES => {}
                 EngineError::Conflict(text) | EngineError::Rejected(text) => {
                     return all(writes, &Refusal::Invalid(text).into());
                 }
-                EngineError::Unknown(text) => return all(writes, &WriteError::Unknown(text)),
+                // A write that happened all the same is found by its id, and then answered from what it left.
+                EngineError::Unknown(text) => match self.happened(writes).await {
+                    Ok(true) if tries <= TRIES => {}
+                    Ok(false) => return all(writes, &WriteError::Unavailable(text)),
+                    Ok(true) | Err(_) => return all(writes, &WriteError::Unknown(text)),
+                },
                 EngineError::Unavailable(text) | EngineError::Damaged(text) => {
                     tracing::warn!(db.error = %text, db.writes = writes.len(), "writes are refused");
                     return all(writes, &WriteError::Unavailable(text));
@@ -110,6 +113,12 @@ impl Core {
     fn forget(&mut self) {
         self.cache = Cache::default();
         self.head = None;
+    }
+
+    /// Whether the transaction of these writes was committed.
+    async fn happened(&self, writes: &[Write]) -> Result<bool, EngineError> {
+        let mut tx = self.store.0.engine.write().await?;
+        Ok(!known_writes(&mut *tx, writes).await?.is_empty())
     }
 
     async fn attempt(&mut self, writes: &[Write]) -> Result<Vec<Answer>, Failure> {

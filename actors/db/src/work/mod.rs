@@ -11,7 +11,7 @@ use std::sync::Arc;
 use greenroom_model::ids::{AllocatedId, IdKind};
 use greenroom_model::*;
 
-use crate::engine::{Cond, EngineError, ReadTx, Row, Select, Table, WriteTx};
+use crate::engine::{Cond, EngineError, Row, Select, Table, WriteTx};
 use crate::ids::IdAllocator;
 use crate::rows::{Fields, RowMapped, load, load_where};
 
@@ -97,10 +97,6 @@ impl<'a> Unit<'a> {
         self.out.inserts.truncate(to.inserts);
         self.out.upserts.truncate(to.upserts);
         self.out.released = to.released;
-    }
-
-    pub fn reader(&mut self) -> &mut dyn ReadTx {
-        self.tx
     }
 
     pub fn new_id<T: AllocatedId>(&self) -> Result<T, Fault> {

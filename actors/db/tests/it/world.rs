@@ -9,6 +9,12 @@ use greenroom_model::ids::AllocatedId;
 use greenroom_model::write::*;
 use greenroom_model::*;
 
+/// Write ids of another world on the same file must be others.
+fn first_write() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    u128::from(RandomState::new().hash_one(0)) << 64
+}
+
 /// The time at which stores are opened, in seconds.
 pub const START: i64 = 1_800_000_000;
 
@@ -79,7 +85,7 @@ impl World {
             dir,
             announced,
             now: Mutex::new(START * 1_000_000),
-            next_write: Mutex::new(1),
+            next_write: Mutex::new(first_write()),
         }
     }
 
