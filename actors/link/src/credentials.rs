@@ -34,7 +34,8 @@ pub(crate) struct Credentials {
 impl Credentials {
     /// Of names and passwords, under a random key.
     pub(crate) fn new<'a>(passwords: impl IntoIterator<Item = (&'a str, &'a str)>, key: [u8; BLOCK]) -> Self {
-        let known = passwords.into_iter().map(|(name, password)| (name.to_owned(), mac(&key, name, password)));
+        let known =
+            passwords.into_iter().map(|(name, password)| (name.to_owned(), mac(&key, name, password)));
         Self { known: known.collect(), dummy: mac(&key, "", ""), key }
     }
 
@@ -137,7 +138,9 @@ mod tests {
         let credentials = Credentials::new([("w1", "pw:1"), ("w", "1pw"), ("", "")], [7; BLOCK]);
         assert!(credentials.check("w1", "pw:1"));
         assert!(credentials.check("w", "1pw"));
-        for (name, password) in [("w1", "pw:2"), ("w1", ""), ("w2", "pw:1"), ("w1p", "w:1"), ("w", "pw:1"), ("x", "")] {
+        for (name, password) in
+            [("w1", "pw:2"), ("w1", ""), ("w2", "pw:1"), ("w1p", "w:1"), ("w", "pw:1"), ("x", "")]
+        {
             assert!(!credentials.check(name, password), "{name} {password}");
         }
         let nobody = Credentials::new([], [7; BLOCK]);
@@ -150,7 +153,8 @@ mod tests {
         // by a plain HMAC over one buffer.
         let mut key = [0; BLOCK];
         key[..4].copy_from_slice(b"Jefe");
-        let (inner, outer): (Vec<u8>, Vec<u8>) = (key.map(|b| b ^ 0x36).to_vec(), key.map(|b| b ^ 0x5c).to_vec());
+        let (inner, outer): (Vec<u8>, Vec<u8>) =
+            (key.map(|b| b ^ 0x36).to_vec(), key.map(|b| b ^ 0x5c).to_vec());
         let message = [&1_u64.to_be_bytes()[..], b"wsecret"].concat();
         let digest = Sha256::digest([inner, message].concat());
         let expected: Mac = Sha256::digest([outer, digest.to_vec()].concat()).into();

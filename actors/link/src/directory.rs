@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use actix::prelude::*;
 use actix_http::ws::{CloseCode, CloseReason};
@@ -211,8 +210,14 @@ impl WorkerDirectory {
         let child = ChildSpec::new(format!("session/{name}")).temporary();
         let session = self.spec.sessions.spawn(child, move |birth| SessionActor::new(birth, &spec));
         self.follow(worker, serial, session.clone());
-        let posted =
-            Posted { name: Arc::from(name), serial, session, facts: None, responsive: true, announced: false };
+        let posted = Posted {
+            name: Arc::from(name),
+            serial,
+            session,
+            facts: None,
+            responsive: true,
+            announced: false,
+        };
         let entry = Entry { posted, stage: Stage::Connecting, facts: None, second: None };
         self.entries.insert(worker, entry);
         self.post(worker);
@@ -304,7 +309,9 @@ impl Handler<Greeted> for WorkerDirectory {
     fn handle(&mut self, greeted: Greeted, _: &mut Context<Self>) {
         let Greeted { worker, serial, facts, info } = greeted;
         let rw = self.spec.rw.clone();
-        let Some(entry) = self.entry(worker, serial).filter(|entry| entry.stage == Stage::Connecting) else { return };
+        let Some(entry) = self.entry(worker, serial).filter(|entry| entry.stage == Stage::Connecting) else {
+            return;
+        };
         entry.stage = Stage::Announcing;
         entry.facts = Some(facts);
         entry.posted.announced = true;
@@ -322,7 +329,9 @@ impl Handler<Announced> for WorkerDirectory {
     type Result = ();
 
     fn handle(&mut self, Announced { worker, serial, end }: Announced, _: &mut Context<Self>) {
-        let Some(entry) = self.entry(worker, serial).filter(|entry| entry.stage == Stage::Announcing) else { return };
+        let Some(entry) = self.entry(worker, serial).filter(|entry| entry.stage == Stage::Announcing) else {
+            return;
+        };
         match end {
             TaskEnd::Done(Ok(())) => {
                 entry.stage = Stage::Usable;

@@ -38,9 +38,12 @@ impl Guard for WorkerUpgrade {
     fn check(&self, ctx: &GuardContext<'_>) -> bool {
         let head = ctx.head();
         let path = head.uri.path();
-        let is_under = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_under =
+            |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let upgrade = head.headers().get(UPGRADE).and_then(|value| value.to_str().ok());
-        upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket")) && !is_under("/ws") && !is_under("/api")
+        upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+            && !is_under("/ws")
+            && !is_under("/api")
     }
 }
 
@@ -70,7 +73,11 @@ fn pair(header: &[u8]) -> Option<(String, String)> {
     fits.then(|| (name.to_owned(), password.to_owned()))
 }
 
-async fn knock(request: HttpRequest, payload: Payload, directory: Data<Front<WorkerDirectory>>) -> HttpResponse {
+async fn knock(
+    request: HttpRequest,
+    payload: Payload,
+    directory: Data<Front<WorkerDirectory>>,
+) -> HttpResponse {
     let header = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes());
     let (name, password) = match claim(header) {
         Claim::Missing => return HttpResponse::Unauthorized().finish(),
@@ -87,7 +94,9 @@ async fn knock(request: HttpRequest, payload: Payload, directory: Data<Front<Wor
     match directory.ask(Arrive { name, password, address, socket }).await {
         Ok(Ok(())) => response.streaming(pumps.start(payload)),
         Ok(Err(Turned::Unauthorized)) => HttpResponse::Unauthorized().finish(),
-        Ok(Err(Turned::TooManyFailures)) => HttpResponse::TooManyRequests().insert_header((RETRY_AFTER, "6")).finish(),
+        Ok(Err(Turned::TooManyFailures)) => {
+            HttpResponse::TooManyRequests().insert_header((RETRY_AFTER, "6")).finish()
+        }
         Ok(Err(Turned::NotReady)) | Err(_) => {
             HttpResponse::ServiceUnavailable().insert_header((RETRY_AFTER, "1")).finish()
         }
@@ -115,7 +124,8 @@ mod tests {
     fn other_headers_are_malformed() {
         assert_eq!(claim(None), Claim::Missing);
         assert_eq!(basic("no colon"), Claim::Malformed);
-        for header in [&b"Bearer dzE6cHcx"[..], b"Basic", b"Basic !!!", b"Basic \xff", b"", b"Basic /////w=="] {
+        for header in [&b"Bearer dzE6cHcx"[..], b"Basic", b"Basic !!!", b"Basic \xff", b"", b"Basic /////w=="]
+        {
             assert_eq!(claim(Some(header)), Claim::Malformed, "{header:?}");
         }
         assert_eq!(basic(&format!("w:{}", "x".repeat(MAX_CREDENTIAL + 1))), Claim::Malformed);

@@ -123,12 +123,17 @@ impl LinkLayer {
         let sessions = sessions_supervisor(&supervisor);
         let spec = DirectorySpec { rw, credentials, sessions, timing, board };
         let directory = directory_supervisor.spawn(
-            ChildSpec::new("worker-directory").permanent().mailbox_bound(16_384).ask_deadline(Duration::from_secs(4)),
+            ChildSpec::new("worker-directory")
+                .permanent()
+                .mailbox_bound(16_384)
+                .ask_deadline(Duration::from_secs(4)),
             move |birth| WorkerDirectory::new(birth, spec.clone()),
         );
         // A local worker that keeps dying is tried again for ever, ever more slowly; it takes nobody with it.
         let local_supervisor = supervisor.supervisor(
-            SupervisorSpec::new("local-workers").stop_order(StopOrder::Together).intensity(1000, Duration::from_secs(60)),
+            SupervisorSpec::new("local-workers")
+                .stop_order(StopOrder::Together)
+                .intensity(1000, Duration::from_secs(60)),
         );
         Ok(Self { workers, directory, supervisor, local_supervisor, locals: Arc::new(locals) })
     }
@@ -153,7 +158,8 @@ impl LinkLayer {
                 .permanent()
                 .backoff(Duration::from_millis(500), Duration::from_secs(30))
                 .grace(local::GRACE + Duration::from_secs(2));
-            self.local_supervisor.spawn(child, move |birth| LocalWorker::new(birth, spec.clone(), master.clone()));
+            self.local_supervisor
+                .spawn(child, move |birth| LocalWorker::new(birth, spec.clone(), master.clone()));
         }
     }
 
@@ -171,9 +177,13 @@ async fn disconnect_all(rw: &Rw) -> Result<(), DataError> {
     if ops.is_empty() { Ok(()) } else { rw.write(ops).await.map(drop) }
 }
 
-fn credentials(workers: &BTreeMap<String, Worker>, locals: &[LocalSpec]) -> Result<Credentials, LinkStartError> {
+fn credentials(
+    workers: &BTreeMap<String, Worker>,
+    locals: &[LocalSpec],
+) -> Result<Credentials, LinkStartError> {
     let remote = workers.iter().filter(|(_, worker)| worker.kind == WorkerKind::Remote);
-    let remote = remote.filter_map(|(name, worker)| Some((name.as_str(), worker.password.as_ref()?.expose())));
+    let remote =
+        remote.filter_map(|(name, worker)| Some((name.as_str(), worker.password.as_ref()?.expose())));
     let local = locals.iter().map(|local| (local.name.as_str(), local.password.expose()));
     Ok(Credentials::new(remote.chain(local), random()?))
 }

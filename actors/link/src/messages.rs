@@ -54,7 +54,6 @@ pub(crate) struct Closing {
     pub(crate) worker: WorkerId,
     pub(crate) serial: Serial,
     pub(crate) unfinished: Vec<String>,
-    pub(crate) why: String,
 }
 
 /// To the directory: the worker missed a ping, or was heard of again.

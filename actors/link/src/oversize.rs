@@ -145,7 +145,8 @@ mod tests {
     #[test]
     fn the_envelope_is_read_from_either_end_in_pieces_of_any_size() {
         let stock = stock_update("m-17", 9, 5000);
-        let mut ours = b"\x84\xa2op\xa6update\xaaseq_number\xcd\x01\x02\xaacommand_id\xa4m-17\xa4args".to_vec();
+        let mut ours =
+            b"\x84\xa2op\xa6update\xaaseq_number\xcd\x01\x02\xaacommand_id\xa4m-17\xa4args".to_vec();
         ours.extend(std::iter::repeat_n(b'x', 5000));
         for (payload, seq) in [(stock, 9), (ours, 258)] {
             for piece in [1, 3, 500, 513, 10_000] {
@@ -180,7 +181,12 @@ mod tests {
     #[test]
     fn hostile_ends_give_nothing() {
         let header = over_limit(&masked(&[0; 100], [0; 4]), 10).unwrap();
-        for payload in [&b"\xaacommand_id"[..], b"\xaacommand_id\xbfshort", b"\xaaseq_number\xcf\x01", b"\xaaseq_number\xff"] {
+        for payload in [
+            &b"\xaacommand_id"[..],
+            b"\xaacommand_id\xbfshort",
+            b"\xaaseq_number\xcf\x01",
+            b"\xaaseq_number\xff",
+        ] {
             let mut skipper = Skipper::new(Header { payload: payload.len() as u64, ..header });
             assert!(skipper.take(&mut BytesMut::from(payload)));
             assert_eq!(skipper.envelope(), Envelope::default());

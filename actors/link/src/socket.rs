@@ -52,7 +52,11 @@ pub(crate) enum Inbound {
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     /// A binary message; the credit of the request that it answers.
-    Message { bytes: Bytes, credit: Option<Credit> },
+    Message {
+        bytes: Bytes,
+        #[allow(dead_code, reason = "held, not read")]
+        credit: Option<Credit>,
+    },
     /// A protocol ping.
     Ping,
     /// The answer to one.
@@ -114,7 +118,10 @@ pub(crate) fn pair(peer: String) -> (Socket, Pumps) {
 
 impl Pumps {
     /// Starts reading `payload` and gives the stream that is the body of the response.
-    pub(crate) fn start(self, payload: Payload) -> impl Stream<Item = Result<Bytes, actix_web::Error>> + 'static {
+    pub(crate) fn start(
+        self,
+        payload: Payload,
+    ) -> impl Stream<Item = Result<Bytes, actix_web::Error>> + 'static {
         let reader = self.reader;
         // It ends with the payload, or when the session drops its end.
         actix_rt::spawn(async move {
@@ -199,7 +206,9 @@ impl Reader {
         fragments: &mut Option<BytesMut>,
     ) -> Result<(), String> {
         match (opcode, fragments.as_mut(), finished) {
-            (OpCode::Binary | OpCode::Text, Some(_), _) => Err("a fragmented message was not finished".to_owned()),
+            (OpCode::Binary | OpCode::Text, Some(_), _) => {
+                Err("a fragmented message was not finished".to_owned())
+            }
             (OpCode::Binary, None, true) => {
                 self.message(data.freeze()).await;
                 Ok(())
@@ -310,5 +319,159 @@ impl Stream for Writer {
             return Poll::Ready(Some(Ok(buf.freeze())));
         }
         if this.closed { Poll::Ready(None) } else { Poll::Pending }
+    }
+}
+
+/// Credit outside a socket.
+#[cfg(test)]
+pub(crate) async fn test_credit(semaphore: &Arc<Semaphore>) -> Credit {
+    Credit(Arc::new(Arc::clone(semaphore).acquire_owned().await.unwrap()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use actix_web::FromRequest;
+    use actix_web::error::PayloadError;
+    use actix_web::test::TestRequest;
+    use futures_util::stream;
+
+    use super::*;
+
+    fn masked(opcode: OpCode, payload: &[u8]) -> Bytes {
+        let mut buf = BytesMut::new();
+        Parser::write_message(&mut buf, payload, opcode, true, true);
+        buf.freeze()
+    }
+
+    /// A payload of these pieces that counts how many were taken, and then stays open.
+    async fn payload(pieces: Vec<Bytes>, taken: Rc<Cell<usize>>) -> Payload {
+        let pieces = stream::iter(pieces).map(move |piece| {
+            taken.set(taken.get() + 1);
+            Ok::<_, PayloadError>(piece)
+        });
+        let boxed: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>> =
+            Box::pin(pieces.chain(stream::pending()));
+        let mut payload = actix_web::dev::Payload::Stream { payload: boxed };
+        let request = TestRequest::default().to_http_request();
+        Payload::from_request(&request, &mut payload).await.unwrap()
+    }
+
+    async fn started(
+        pieces: Vec<Bytes>,
+    ) -> (Socket, Pin<Box<dyn Stream<Item = Result<Bytes, actix_web::Error>>>>, Rc<Cell<usize>>) {
+        let taken = Rc::new(Cell::new(0));
+        let (socket, pumps) = pair("test".into());
+        let body = Box::pin(pumps.start(payload(pieces, Rc::clone(&taken)).await));
+        (socket, body, taken)
+    }
+
+    async fn settle() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[actix_web::test]
+    async fn reading_stops_without_credit_and_writing_does_not() {
+        let frame = masked(OpCode::Binary, &vec![7; 1 << 20]);
+        let (mut socket, mut body, taken) = started(vec![frame; 10]).await;
+        settle().await;
+        // Four frames hold all the credit, the fifth waits for some.
+        assert_eq!(taken.get(), 5);
+        assert!(socket.gauge.is_starved());
+        socket.outbound.send(Outgoing::Ping).unwrap();
+        assert_eq!(&body.next().await.unwrap().unwrap()[..], b"\x89\x00");
+
+        let Some(Inbound::Message { bytes, credit }) = socket.inbound.recv().await else {
+            panic!("no message")
+        };
+        assert_eq!(bytes.len(), 1 << 20);
+        let clone = credit.clone();
+        drop(credit);
+        settle().await;
+        assert_eq!(taken.get(), 5, "the last clone counts");
+        drop(clone);
+        settle().await;
+        assert_eq!(taken.get(), 6);
+        for _ in 1..10 {
+            assert!(matches!(socket.inbound.recv().await, Some(Inbound::Message { .. })));
+        }
+        settle().await;
+        assert!(!socket.gauge.is_starved());
+        assert_eq!(taken.get(), 10);
+    }
+
+    #[actix_web::test]
+    async fn a_frame_past_the_limit_is_skipped_and_the_next_one_is_read() {
+        let mut large = vec![b'x'; MAX_FRAME + 1];
+        let end = b"\xaacommand_id\xa2m1\xaaseq_number\x05";
+        let at = large.len() - end.len();
+        large[at..].copy_from_slice(end);
+        let mut bytes = BytesMut::from(&masked(OpCode::Binary, &large)[..]);
+        bytes.extend_from_slice(&masked(OpCode::Binary, b"next"));
+        let mut pieces = Vec::new();
+        while !bytes.is_empty() {
+            pieces.push(bytes.split_to(bytes.len().min(100_003)).freeze());
+        }
+        let (mut socket, _body, _) = started(pieces).await;
+        let Some(Inbound::Oversize { length, envelope, .. }) = socket.inbound.recv().await else {
+            panic!("not told");
+        };
+        assert_eq!(length, MAX_FRAME as u64 + 1);
+        assert_eq!(envelope, Envelope { command_id: Some("m1".into()), seq: Some(5) });
+        let Some(Inbound::Message { bytes, .. }) = socket.inbound.recv().await else { panic!("no message") };
+        assert_eq!(&bytes[..], b"next");
+    }
+
+    #[actix_web::test]
+    async fn fragments_are_joined_pings_answered_and_disorder_ends_it() {
+        let fragment = |opcode, fin, payload: &[u8]| {
+            let mut buf = BytesMut::new();
+            Parser::write_message(&mut buf, payload, opcode, fin, true);
+            buf.freeze()
+        };
+        let pieces = vec![
+            fragment(OpCode::Binary, false, b"one "),
+            masked(OpCode::Ping, b"hi"),
+            fragment(OpCode::Continue, false, b"two "),
+            fragment(OpCode::Continue, true, b"three"),
+            fragment(OpCode::Continue, true, b"four"),
+        ];
+        let (mut socket, mut body, _) = started(pieces).await;
+        assert!(matches!(socket.inbound.recv().await, Some(Inbound::Alive(_))));
+        let Some(Inbound::Message { bytes, .. }) = socket.inbound.recv().await else { panic!("no message") };
+        assert_eq!(&bytes[..], b"one two three");
+        assert!(matches!(socket.inbound.recv().await, Some(Inbound::Gone(_))));
+        assert_eq!(&body.next().await.unwrap().unwrap()[..], b"\x8a\x02hi");
+    }
+
+    #[actix_web::test]
+    async fn hostile_frames_end_the_connection() {
+        let endless = [&[0x82, 0xff][..], &u64::MAX.to_be_bytes(), &[0; 4]].concat();
+        let huge = [&[0x82, 0xff][..], &(MAX_SKIPPED + 1).to_be_bytes(), &[0; 4]].concat();
+        for piece in [
+            &endless[..],
+            &huge,
+            b"\x82\x02hi",
+            b"\xf2\x82\0\0\0\0hi",
+            b"\x83\x80\0\0\0\0",
+            b"\x88\x80\0\0\0\0",
+        ] {
+            let (mut socket, _body, _) = started(vec![Bytes::copy_from_slice(piece)]).await;
+            assert!(matches!(socket.inbound.recv().await, Some(Inbound::Gone(_))), "{piece:?}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn dropping_the_session_s_end_ends_both_pumps() {
+        let (socket, mut body, _) = started(vec![]).await;
+        socket.outbound.send(Outgoing::Message { bytes: Bytes::from_static(b"a"), credit: None }).unwrap();
+        socket.outbound.send(Outgoing::Message { bytes: Bytes::from_static(b"b"), credit: None }).unwrap();
+        drop(socket);
+        assert_eq!(&body.next().await.unwrap().unwrap()[..], b"\x82\x01a\x82\x01b", "one write");
+        assert!(body.next().await.is_none());
     }
 }

@@ -129,13 +129,29 @@ impl Entry {
         let room = limit.saturating_sub(self.captured.len());
         let end = (0..=room.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         self.captured.push_str(&text[..end]);
+        if end < text.len() {
+            // What comes later is not the continuation of what was kept.
+            self.capture = None;
+        }
     }
 
-    fn text(&mut self, log: Option<LogId>, stream: LogStream, text: LogText, credit: Option<&Credit>) -> NewOutput {
+    fn text(
+        &mut self,
+        log: Option<LogId>,
+        stream: LogStream,
+        text: LogText,
+        credit: Option<&Credit>,
+    ) -> NewOutput {
         self.piece(log, stream, text.into_bytes(), credit)
     }
 
-    fn piece(&mut self, log: Option<LogId>, stream: LogStream, text: Bytes, credit: Option<&Credit>) -> NewOutput {
+    fn piece(
+        &mut self,
+        log: Option<LogId>,
+        stream: LogStream,
+        text: Bytes,
+        credit: Option<&Credit>,
+    ) -> NewOutput {
         let log = log?;
         if text.is_empty() {
             return None;
@@ -258,7 +274,9 @@ impl CommandTable {
     /// The worker did not accept it.
     pub(crate) fn refuse(&mut self, id: &str, text: &str) {
         if let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.stage == Stage::Running) {
-            entry.end.send_replace(Some(CommandEnd::failed(format!("the worker refused the command: {text}"))));
+            entry
+                .end
+                .send_replace(Some(CommandEnd::failed(format!("the worker refused the command: {text}"))));
             self.running -= 1;
             self.entries.remove(id);
         }
@@ -286,10 +304,14 @@ impl CommandTable {
         lost
     }
 
-    /// Nobody will ask any more.
+    /// Nobody will ask any more, nor wants further output.
     pub(crate) fn forget(&mut self, id: &str) {
         match self.entries.get_mut(id) {
-            Some(entry) if entry.stage != Stage::Ended => entry.is_forgotten = true,
+            Some(entry) if entry.stage != Stage::Ended => {
+                entry.is_forgotten = true;
+                entry.stdio = None;
+                entry.logs.clear();
+            }
             Some(_) => {
                 self.entries.remove(id);
                 self.ended.retain(|ended| ended != id);
@@ -332,5 +354,148 @@ impl CommandTable {
         {
             self.entries.remove(&oldest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    fn start(id: &str) -> CommandStart {
+        CommandStart {
+            command_id: id.into(),
+            command: greenroom_protocol::Command::Stat { path: "/".into() },
+            stdio: Some(LogId(1)),
+            logs: BTreeMap::from([("tests".into(), LogId(2))]),
+            capture_stdout: Some(5),
+        }
+    }
+
+    async fn credit() -> Credit {
+        crate::socket::test_credit(&Arc::new(Semaphore::new(1))).await
+    }
+
+    fn text(text: &str) -> LogText {
+        LogText::new(text, 0.0)
+    }
+
+    fn end(table: &CommandTable, id: &str) -> Option<CommandEnd> {
+        table.watch(id).and_then(|end| end.borrow().clone())
+    }
+
+    #[tokio::test]
+    async fn an_end_is_reported_when_the_output_is_written_and_kept_until_forgotten() {
+        let mut table = CommandTable::default();
+        assert_eq!(table.insert(start("a")), Inserted::New);
+        assert_eq!(table.insert(start("a")), Inserted::Known);
+        let items = vec![
+            UpdateItem::Stdout(text("aé€b\n")),
+            UpdateItem::Log { name: "tests".into(), text: text("1 passed\n") },
+            UpdateItem::Log { name: "unknown".into(), text: text("dropped\n") },
+            UpdateItem::Rc(3),
+            UpdateItem::Elapsed(1.5),
+            UpdateItem::Stdout(text("tail\n")),
+        ];
+        let mut pieces = table.update("a", items, &credit().await).unwrap().expect("a writer is wanted");
+        assert!(table.complete("a", None).unwrap().is_none(), "one writer only");
+        assert_eq!(end(&table, "a"), None);
+        let mut written = Vec::new();
+        while let Some(piece) = pieces.recv().await {
+            written.push((piece.log.0, piece.stream, String::from_utf8(piece.text.to_vec()).unwrap()));
+        }
+        let expected = [
+            (1, LogStream::Stdout, "aé€b\n"),
+            (2, LogStream::Plain, "1 passed\n"),
+            (1, LogStream::Stdout, "tail\n"),
+            (1, LogStream::Header, "program finished with exit code 3\n"),
+        ];
+        assert_eq!(written, expected.map(|(log, stream, text)| (log, stream, text.to_owned())));
+        table.written("a", None);
+        let Some(CommandEnd::Finished { rc, captured, elapsed, failure, .. }) = end(&table, "a") else {
+            panic!("not ended")
+        };
+        assert_eq!((rc, captured.as_str(), elapsed, failure), (Some(3), "aé", Some(1.5), None));
+        assert!(
+            table.update("a", vec![UpdateItem::Rc(9)], &credit().await).is_none(),
+            "nothing after the end"
+        );
+        assert!(table.complete("a", None).is_none());
+        table.forget("a");
+        assert!(table.watch("a").is_none());
+        assert_eq!((table.open(), table.kept()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn losing_the_connection_loses_what_runs_and_finishes_what_has_ended() {
+        let mut table = CommandTable::default();
+        for id in ["running", "failed", "silent", "ended"] {
+            table.insert(CommandStart { capture_stdout: None, ..start(id) });
+        }
+        for id in ["running", "ended"] {
+            let _ = table.update(id, vec![UpdateItem::Stdout(text("x\n"))], &credit().await).unwrap();
+        }
+        table.fail("failed", "too large");
+        table.complete("ended", Some("broke".into()));
+        let mut lost = table.lose_all("gone");
+        lost.sort_unstable();
+        assert_eq!(lost, ["failed", "running", "silent"]);
+        assert_eq!(end(&table, "running"), Some(CommandEnd::lost("gone")));
+        assert_eq!(end(&table, "silent"), Some(CommandEnd::lost("gone")));
+        assert_eq!(end(&table, "failed"), Some(CommandEnd::failed("too large")));
+        assert_eq!(end(&table, "ended"), None);
+        assert_eq!(table.open(), 2, "two are still being written");
+        table.written("ended", None);
+        table.written("running", Some("no room".into()));
+        assert_eq!(end(&table, "running"), Some(CommandEnd::lost("gone")), "an end never changes");
+        assert_eq!(end(&table, "ended"), Some(CommandEnd::failed("broke")));
+        assert_eq!(table.open(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_refused_command_fails_whoever_waits_and_is_gone() {
+        let mut table = CommandTable::default();
+        table.insert(start("a"));
+        let waiting = table.watch("a").unwrap();
+        table.refuse("a", "no such command");
+        let expected = CommandEnd::failed("the worker refused the command: no such command");
+        assert_eq!(waiting.borrow().clone(), Some(expected));
+        assert!(table.watch("a").is_none());
+        assert_eq!(table.insert(start("a")), Inserted::New);
+    }
+
+    #[tokio::test]
+    async fn tables_are_bounded() {
+        let mut table = CommandTable::default();
+        for number in 0..MAX_RUNNING {
+            assert_eq!(table.insert(start(&number.to_string())), Inserted::New);
+        }
+        assert_eq!(table.insert(start("more")), Inserted::Full);
+        table.lose_all("gone");
+        for number in 0..=MAX_ENDED {
+            let id = format!("later {number}");
+            assert_eq!(table.insert(start(&id)), Inserted::New);
+            assert!(table.complete(&id, None).is_some());
+        }
+        assert_eq!(table.kept(), MAX_ENDED);
+        assert!(table.watch("0").is_none());
+        assert!(table.watch("later 1").is_some());
+        assert_eq!(table.entries.len(), MAX_ENDED);
+    }
+
+    #[tokio::test]
+    async fn of_a_forgotten_command_nothing_is_written_and_nothing_stays() {
+        let mut table = CommandTable::default();
+        table.insert(start("a"));
+        table.forget("a");
+        assert!(table.update("a", vec![UpdateItem::Stdout(text("x\n"))], &credit().await).unwrap().is_none());
+        assert!(table.is_running("a"), "it may still be interrupted");
+        assert!(table.interrupt("a"));
+        table.complete("a", None);
+        assert!(table.watch("a").is_none());
+        assert_eq!((table.open(), table.kept(), table.entries.len()), (0, 0, 0));
     }
 }

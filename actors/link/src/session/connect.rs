@@ -69,7 +69,11 @@ async fn answer(answer: Answer, op: &str) -> Result<Value, String> {
     }
 }
 
-async fn interrupt_leftovers(session: &Front<SessionActor>, ro: &Ro, newcomer: &Newcomer) -> Result<(), String> {
+async fn interrupt_leftovers(
+    session: &Front<SessionActor>,
+    ro: &Ro,
+    newcomer: &Newcomer,
+) -> Result<(), String> {
     let mut ids = persisted(ro, newcomer.worker).await;
     ids.extend(newcomer.leftovers.iter().cloned());
     let mut answers = Vec::new();

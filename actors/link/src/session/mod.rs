@@ -18,9 +18,10 @@ use futures_util::stream::poll_fn;
 use greenroom_data::Rw;
 use greenroom_model::{WorkerId, WorkerInfo};
 use greenroom_protocol::{
-    CommandId, DecodeError, Frame, MasterOp, Response, UpdateItem, Value, WorkerOp, decode_from_worker, encode,
+    CommandId, DecodeError, Frame, MasterOp, Response, UpdateItem, Value, WorkerOp, decode_from_worker,
+    encode,
 };
-use greenroom_runtime::{Birth, Front, Supervised, TaskEnd, Tasks, complete};
+use greenroom_runtime::{Birth, Front, Supervised, TaskEnd, TaskId, Tasks, complete};
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
@@ -66,7 +67,7 @@ enum Waiting {
 enum Phase {
     Connecting,
     Usable { facts: Arc<WorkerFacts>, info: WorkerInfo },
-    Closing { unfinished: Vec<String>, why: String },
+    Closing { unfinished: Vec<String> },
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +94,8 @@ pub(crate) struct SessionActor {
     next_seq: u64,
     waiting: HashMap<u64, Waiting>,
     commands: CommandTable,
+    /// The tasks that write output, by command.
+    writers: HashMap<String, TaskId>,
     phase: Phase,
     last_heard: Instant,
     pinged: Option<Instant>,
@@ -119,6 +122,7 @@ impl SessionActor {
             next_seq: 0,
             waiting: HashMap::new(),
             commands: CommandTable::default(),
+            writers: HashMap::new(),
             phase: Phase::Connecting,
             last_heard: Instant::now(),
             pinged: None,
@@ -178,7 +182,8 @@ impl Actor for SessionActor {
         let sequence = connect::run(self.front.clone(), self.rw.ro().clone(), newcomer);
         let within = self.timing.connect;
         let sequence = async move {
-            let late = || Err(format!("it did not finish the connect sequence within {} s", within.as_secs_f32()));
+            let late =
+                || Err(format!("it did not finish the connect sequence within {} s", within.as_secs_f32()));
             timeout(within, sequence).await.unwrap_or_else(|_| late())
         };
         self.tasks.spawn(sequence, ConnectEnded);
@@ -235,7 +240,7 @@ impl SessionActor {
             (_, 0) => tracing::info!(worker.name = %self.name, %why, "a worker disconnected"),
             (_, commands) => tracing::warn!(worker.name = %self.name, %why, commands, "a worker was lost"),
         }
-        self.phase = Phase::Closing { unfinished, why };
+        self.phase = Phase::Closing { unfinished };
         self.outbound = None;
         // Dropping the ways of the answers tells whoever waits.
         self.waiting.clear();
@@ -258,9 +263,8 @@ impl SessionActor {
                 let (facts, info) = (Arc::clone(facts), info.clone());
                 self.directory.tell(Greeted { worker, serial, facts, info })
             }
-            Phase::Closing { unfinished, why } => {
-                let (unfinished, why) = (unfinished.clone(), why.clone());
-                self.directory.tell(Closing { worker, serial, unfinished, why })
+            Phase::Closing { unfinished } => {
+                self.directory.tell(Closing { worker, serial, unfinished: unfinished.clone() })
             }
         };
         if told.is_err() {
@@ -306,8 +310,10 @@ impl SessionActor {
 
     fn start_output(&mut self, command_id: &str, pieces: NewOutput) {
         let Some(pieces) = pieces else { return };
-        let command_id = command_id.to_owned();
-        self.tasks.spawn(output::write(self.rw.clone(), pieces), move |end| OutputWritten { command_id, end });
+        let id = command_id.to_owned();
+        let write = output::write(self.rw.clone(), pieces);
+        let task = self.tasks.spawn(write, move |end| OutputWritten { command_id: id, end });
+        self.writers.insert(command_id.to_owned(), task);
     }
 
     fn message(&mut self, frame: Frame<WorkerOp>, credit: Credit) {
@@ -342,13 +348,18 @@ impl SessionActor {
         match op {
             WorkerOp::Update { command_id, items } => self.update(&command_id, items, credit),
             WorkerOp::Complete { command_id, failure } => {
-                let done = command_id.as_str().and_then(|id| Some((id, self.commands.complete(id, failure)?)));
+                let done =
+                    command_id.as_str().and_then(|id| Some((id, self.commands.complete(id, failure)?)));
                 match done {
                     Some((id, pieces)) => self.start_output(id, pieces),
-                    None => self.odd(format_args!("the end of command {command_id}, which does not run here")),
+                    None => {
+                        self.odd(format_args!("the end of command {command_id}, which does not run here"))
+                    }
                 }
             }
-            WorkerOp::UploadFileClose { .. } | WorkerOp::ReadFileClose { .. } | WorkerOp::UploadFileUtime { .. } => {}
+            WorkerOp::UploadFileClose { .. }
+            | WorkerOp::ReadFileClose { .. }
+            | WorkerOp::UploadFileUtime { .. } => {}
             WorkerOp::UploadFileWrite { .. }
             | WorkerOp::UploadDirectoryWrite { .. }
             | WorkerOp::UploadDirectoryUnpack { .. }
@@ -516,6 +527,11 @@ impl Handler<ForgetCommand> for SessionActor {
 
     fn handle(&mut self, ForgetCommand(id): ForgetCommand, _: &mut Context<Self>) {
         self.commands.forget(&id);
+        // Nobody wants its output any more, and its logs may have been ended: what is queued must not hold the rest up.
+        if let Some(writer) = self.writers.remove(&id) {
+            self.tasks.cancel(writer);
+            self.commands.written(&id, None);
+        }
     }
 }
 
@@ -544,6 +560,7 @@ impl Handler<OutputWritten> for SessionActor {
             TaskEnd::Done(trouble) => trouble,
             TaskEnd::Panicked(why) => Some(format!("its output could not be stored: {why}")),
         };
+        self.writers.remove(&command_id);
         self.commands.written(&command_id, trouble);
         if matches!(self.phase, Phase::Closing { .. }) && self.commands.open() == 0 {
             complete(ctx);

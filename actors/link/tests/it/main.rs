@@ -1,0 +1,9 @@
+//! The layer over the real data layer and real sockets: with a hand-written worker for what no good worker does, and
+//! with our own agent.
+
+mod agent;
+mod commands;
+mod connecting;
+mod faults;
+mod local;
+mod support;
