@@ -249,18 +249,25 @@ impl WorkerDirectory {
         self.post(worker);
         let rw = self.spec.rw.clone();
         let write = async move {
-            while announced {
-                match rw.write(vec![Op::DisconnectWorker { worker }]).await {
-                    Err(DataError::Unavailable { retry_after, .. }) => sleep(retry_after).await,
-                    Err(error) => {
-                        tracing::warn!(worker.id = worker.0, %error, "cannot write that a worker is gone");
-                        break;
-                    }
-                    Ok(_) => break,
-                }
+            if announced {
+                write_gone(&rw, worker).await;
             }
         };
         self.tasks.spawn(write, move |_| Cleared { worker, serial });
+    }
+}
+
+/// Writes that a worker is no longer connected; again and again while the data layer is away.
+async fn write_gone(rw: &Rw, worker: WorkerId) {
+    loop {
+        match rw.write(vec![Op::DisconnectWorker { worker }]).await {
+            Ok(_) => return,
+            Err(DataError::Unavailable { retry_after, .. }) => sleep(retry_after).await,
+            Err(error) => {
+                tracing::warn!(worker.id = worker.0, %error, "cannot write that a worker is gone");
+                return;
+            }
+        }
     }
 }
 

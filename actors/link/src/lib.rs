@@ -37,4 +37,4 @@ pub use greenroom_protocol::{
     UploadFile,
 };
 pub use layer::{ACTORS, LinkLayer, LinkOptions, LinkStartError, Timing};
-pub use workers::Workers;
+pub use workers::{WorkerChanges, Workers};

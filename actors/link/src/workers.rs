@@ -54,6 +54,13 @@ impl Workers {
         board.get(&worker).filter(|posted| posted.responsive).and_then(|posted| posted.facts.clone())
     }
 
+    /// Tells when any worker has become usable or unusable. The data layer's event that a worker is connected may
+    /// come a moment before [`Workers::facts`] has it, and one that missed a ping causes no event at all: who hands out
+    /// work follows this.
+    pub fn changes(&self) -> WorkerChanges {
+        WorkerChanges(self.board.clone())
+    }
+
     /// A new command id, unique over all workers and restarts of the master.
     pub fn new_command_id(&self) -> String {
         format!("{}-{}", self.ids.prefix, self.ids.next.fetch_add(1, Ordering::Relaxed))
@@ -83,6 +90,8 @@ impl Workers {
             };
             match posted.session.ask(WatchCommand(command_id.to_owned())).await {
                 Ok(Some(end)) => return ended(end).await,
+                // While it connects, a command of the connection before may not be interrupted yet.
+                Ok(None) if posted.facts.is_none() => return CommandEnd::lost("the worker connects again"),
                 Ok(None) => return CommandEnd::Unknown,
                 Err(AskError::Deadline | AskError::Overloaded) => sleep(PAUSE).await,
                 Err(AskError::Restarted | AskError::Unavailable | AskError::Stopped) => {
@@ -125,6 +134,19 @@ impl Workers {
             // It may be gone before its answer is read: that is what was wanted.
             Err(LinkError::Lost(_)) => Ok(()),
             other => other,
+        }
+    }
+}
+
+/// See [`Workers::changes`].
+#[derive(Clone)]
+pub struct WorkerChanges(watch::Receiver<Board>);
+
+impl WorkerChanges {
+    /// Waits until something may have changed since the last call. Pending for ever when the layer has ended.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
         }
     }
 }

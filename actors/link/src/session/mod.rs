@@ -602,7 +602,11 @@ impl Handler<TellAgain> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, _: TellAgain, ctx: &mut Context<Self>) {
-        self.is_responsive = true;
         self.tell_state(ctx);
+        // What the board says of this may be older than what this session told last.
+        let responsive = self.is_responsive;
+        let news = Responsive { worker: self.worker, serial: self.serial, responsive };
+        // A directory that cannot hear this was born again, and will ask again.
+        let _ = self.directory.tell(news);
     }
 }

@@ -199,3 +199,38 @@ async fn a_second_connection_replaces_a_dead_first_and_never_both_are_used() {
     assert_eq!(end, CommandEnd::Unknown, "the second session knows nothing of it");
     farm.finish().await;
 }
+
+#[actix_web::test]
+async fn of_many_connections_at_once_exactly_one_is_used() {
+    let farm = farm().await;
+    let mut changes = farm.workers.changes();
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        open.push(FakeWorker::open(&farm, "w1").await);
+    }
+    let serving = open.into_iter().map(|mut worker| {
+        actix_web::rt::spawn(async move {
+            // A good worker: answers everything until it is turned away.
+            let mut served = 0;
+            while let Some((seq, op)) = worker.request_or_end().await {
+                worker.greeting(seq, &op).await;
+                served += 1;
+            }
+            served
+        })
+    });
+    let serving: Vec<_> = serving.collect();
+    soon("a change", changes.changed()).await;
+    farm.usable("w1").await;
+    eventually("the end of the others", || serving.iter().filter(|task| task.is_finished()).count() == 7)
+        .await;
+    assert!(farm.is_usable("w1"));
+    let mut served = Vec::new();
+    farm.finish().await;
+    for task in serving {
+        served.push(soon("the end", task).await.unwrap());
+    }
+    served.sort_unstable();
+    assert_eq!(served[..7], [0; 7], "nobody but one was asked anything");
+    assert!(served[7] >= 3, "the one was asked whether it lives, too");
+}

@@ -1,6 +1,8 @@
 //! The layer over the real data layer and real sockets: with a hand-written worker for what no good worker does, and
 //! with our own agent.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+
 mod agent;
 mod commands;
 mod connecting;

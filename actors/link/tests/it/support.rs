@@ -341,9 +341,14 @@ impl FakeWorker {
 
     /// The next request of the master.
     pub async fn request(&mut self) -> (u64, MasterOp) {
+        self.request_or_end().await.expect("the connection is over")
+    }
+
+    /// The next request of the master; none when the connection is over.
+    pub async fn request_or_end(&mut self) -> Option<(u64, MasterOp)> {
         loop {
-            match self.frame().await.expect("the connection is over") {
-                Frame::Request { seq, op } => return (seq, op),
+            match self.frame().await? {
+                Frame::Request { seq, op } => return Some((seq, op)),
                 Frame::Response(response) => self.keep(response),
             }
         }
