@@ -22,10 +22,16 @@ async fn main() -> Result<(), Failure> {
     let store = Store::open("sqlite://bench.db", dir.path(), "bench", Timestamp(1)).await?;
     let events = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&events);
-    let sink: EventSink = Arc::new(move |batch| drop(count.fetch_add(batch.len() as u64, Ordering::Relaxed)));
+    let sink: EventSink = Arc::new(move |batch| {
+        count.fetch_add(batch.len() as u64, Ordering::Relaxed);
+    });
     let writer = DbWriter::new(store.clone(), sink).start();
     let configuration = Configuration {
-        builders: vec![ConfiguredBuilder { name: "b".into(), workers: vec!["w".into()], ..Default::default() }],
+        builders: vec![ConfiguredBuilder {
+            name: "b".into(),
+            workers: vec!["w".into()],
+            ..Default::default()
+        }],
         workers: vec!["w".into()],
         ..Default::default()
     };
@@ -50,7 +56,10 @@ fn fdatasync(dir: &std::path::Path) -> Result<Duration, Failure> {
 
 async fn commit(writer: &Addr<DbWriter>, ops: Vec<Op>) -> Result<Committed, Failure> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let id = WriteId(u128::from(NEXT.fetch_add(1, Ordering::Relaxed)).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835));
+    let id = WriteId(
+        u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835),
+    );
     Ok(writer.send(Commit(Write { id, at: Timestamp(1_000_000), ops })).await??)
 }
 
@@ -83,7 +92,8 @@ async fn one_build(store: &Store, writer: &Addr<DbWriter>) -> Result<(), Failure
     };
     commit(writer, vec![Op::AddBuildset(Box::new(set))]).await?;
     let state_string = "running".to_owned();
-    let new = NewBuild { id: build, request, worker: WorkerId(1), state_string, properties: Properties::new() };
+    let new =
+        NewBuild { id: build, request, worker: WorkerId(1), state_string, properties: Properties::new() };
     commit(writer, vec![Op::StartBuild(Box::new(new))]).await?;
     let text = || "'true'".to_owned();
     let begin = vec![
@@ -102,7 +112,12 @@ async fn one_build(store: &Store, writer: &Addr<DbWriter>) -> Result<(), Failure
     Ok(())
 }
 
-async fn builds(store: &Store, writer: &Addr<DbWriter>, events: &AtomicU64, slots: usize) -> Result<(), Failure> {
+async fn builds(
+    store: &Store,
+    writer: &Addr<DbWriter>,
+    events: &AtomicU64,
+    slots: usize,
+) -> Result<(), Failure> {
     let (before, begun, cpu) = (events.load(Ordering::Relaxed), Instant::now(), cpu_time()?);
     let each = 4000 / slots.max(4);
     let slot = || async {

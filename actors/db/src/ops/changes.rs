@@ -99,7 +99,7 @@ async fn newest(unit: &mut Unit<'_>, new: &NewChange) -> Result<Option<Newest>, 
         .filter(branch)
         .order("changeid", true);
     let rows = unit.tx.select(&select.limit(1)).await?;
-    let newest = rows.first().and_then(|row| newest_of(row));
+    let newest = rows.first().and_then(newest_of);
     unit.cache.newest.learn(place, newest.clone());
     Ok(newest)
 }

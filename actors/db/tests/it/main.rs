@@ -2,6 +2,8 @@
 //!
 //! A test is a function over a [`World`](world::World); `both!` runs it over the in-memory engine and over a SQLite file.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a failed helper fails the test
+
 mod builds;
 mod changes;
 mod configuration;
