@@ -61,7 +61,7 @@ impl ConfigFiles {
         match greenroom_config::load(&self.layers()) {
             Ok(loaded) => {
                 for warning in &loaded.warnings {
-                    tracing::warn!("{warning}");
+                    tracing::warn!(key = %warning.key, "{}", warning.message);
                 }
                 Ok(Some(loaded))
             }

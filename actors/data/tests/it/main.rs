@@ -4,3 +4,4 @@ mod feed;
 mod judge;
 mod kill;
 mod merge_model;
+mod world;

@@ -1,0 +1,178 @@
+//! The supervision tree of a master: what runs, under whom, and what happens when it ends.
+//!
+//! [`TABLE`] is the tree at a glance, and a test holds the running tree against it. Intensity, backoff and grace are
+//! settings (`[supervision]`); the restart type is what a child *is*. All supervisors are one-for-one.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::Arbiter;
+use anyhow::{Context, Result};
+use greenroom_config::Settings;
+use greenroom_data::{DataLayer, DataOptions, Ro};
+use greenroom_link::{LinkLayer, LinkOptions};
+use greenroom_process::{ProcessLayer, ProcessOptions};
+use greenroom_runtime::{ChildSpec, Runtime, Supervisor, SupervisorSpec};
+use greenroom_status::{ConsoleListener, Print};
+use greenroom_www::{Serving, Www, WwwParts};
+use tokio::sync::Mutex;
+
+use crate::lifecycle::database_url;
+
+/// A row of the table.
+pub struct Row {
+    /// The supervisor.
+    pub supervisor: &'static str,
+    /// The child's name; `*` stands for any name or number.
+    pub child: &'static str,
+    /// Its kind, as in `[supervision.kinds]`.
+    pub kind: &'static str,
+    /// `permanent`: always born again; `transient`: unless it completed; `temporary`: never.
+    pub restart: &'static str,
+}
+
+const fn row(supervisor: &'static str, child: &'static str, kind: &'static str, restart: &'static str) -> Row {
+    Row { supervisor, child, kind, restart }
+}
+
+/// The tree, in the order of starting. It stops from the end.
+#[rustfmt::skip]
+pub const TABLE: &[Row] = &[
+    //  supervisor        child              kind                restart
+    row("data-layer",     "broker",          "broker",           "permanent"),
+    row("data-layer",     "db-writer",       "db-writer",        "permanent"),
+    row("data-layer",     "db-reader",       "db-reader",        "permanent"),
+    row("data-layer",     "log-writer",      "log-writer",       "permanent"),
+    row("data-layer",     "log-reader",      "log-reader",       "permanent"),
+    row("data-layer",     "data",            "data",             "permanent"),
+    row("data-layer",     "hub/actors",      "hub",              "permanent"),
+    row("hubs/*",         "hub/*",           "hub",              "permanent"),
+    row("directory",      "worker-directory", "worker-directory", "permanent"),
+    row("sessions",       "session/*",       "session",          "temporary"),
+    row("local-workers",  "local-worker/*",  "local-worker",     "permanent"),
+    row("builds",         "build/*",         "build",            "transient"),
+    row("builders",       "builder/*",       "builder",          "permanent"),
+    row("builders",       "distributor",     "distributor",      "permanent"),
+    row("schedulers",     "scheduler/*",     "scheduler",        "permanent"),
+    row("change-sources", "change-source/*", "change-source",    "permanent"),
+    row("process",        "control-desk",    "control-desk",     "permanent"),
+    row("listeners",      "listener/*",      "listener",         "permanent"),
+];
+
+/// Threads that answer HTTP.
+fn web_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |n| n.get().min(4))
+}
+
+/// The running tree.
+pub struct Tree {
+    data: DataLayer,
+    link: LinkLayer,
+    process: Mutex<Option<ProcessLayer>>,
+    listeners: Supervisor,
+    serving: Serving,
+    /// Where links, listeners and polling run, apart from data and process.
+    edge: Arbiter,
+}
+
+impl Tree {
+    /// Starts everything from the bottom up. The port is open when it returns.
+    pub async fn raise(runtime: &Runtime, settings: Arc<Settings>, listener: TcpListener) -> Result<Self> {
+        let root = runtime.root();
+        let edge = Arbiter::new();
+        let data_dir = settings.master.data_dir.clone();
+        let data = DataLayer::start(
+            &root,
+            DataOptions {
+                database_url: database_url(&settings),
+                data_dir: data_dir.clone(),
+                master_name: settings.master.name.to_string(),
+            },
+        )
+        .await
+        .context("failed to start the data layer")?;
+        greenroom_process::configure(&data.rw(), &settings).await.context("failed to store the configuration")?;
+
+        let at_edge = root.supervisor(SupervisorSpec::new("edge").arbiter(edge.handle()));
+        let data_dir = std::path::absolute(&data_dir).context("failed to find the data directory")?;
+        let link = LinkLayer::start(&at_edge, LinkOptions::new(data.rw(), settings.workers.clone(), &data_dir))
+            .await
+            .context("failed to start the worker link")?;
+        let process = ProcessLayer::start(ProcessOptions {
+            settings: settings.clone(),
+            rw: data.rw(),
+            runner: Arc::new(link.workers()),
+            parent: root.clone(),
+            data_dir,
+        })
+        .await
+        .context("failed to start schedulers and builders")?;
+        let listeners = at_edge.supervisor(SupervisorSpec::new("listeners"));
+
+        let serving = serve(&data, &link, runtime, settings.clone(), listener)?;
+        link.start_local_workers(&format!("ws://127.0.0.1:{}", serving.address.port()));
+        Ok(Self { data, link, process: Mutex::new(Some(process)), listeners, serving, edge })
+    }
+
+    /// Reads the state.
+    pub fn ro(&self) -> Ro {
+        self.data.ro()
+    }
+
+    /// Adds the listener that prints a line for every build that ends.
+    pub fn add_console(&self, print: Print) {
+        let (ro, state) = (self.data.ro(), self.data.listener_state("console"));
+        self.listeners.spawn(ChildSpec::new("listener/console").permanent(), move |birth| {
+            ConsoleListener::new(birth, ro.clone(), state.clone(), print.clone())
+        });
+    }
+
+    /// Stops in two phases; says by name what was cut off.
+    pub async fn stop(&self, grace: Duration) -> Vec<String> {
+        let mut cut_off = Vec::new();
+        if let Some(process) = self.process.lock().await.take() {
+            let summary = process.stop(grace).await;
+            tracing::info!(finished = summary.finished, "builds drained");
+            cut_off.extend(summary.abandoned.into_iter().map(|build| format!("{build}, to be built again")));
+            cut_off.extend(summary.cut_off);
+        }
+        self.serving.stop(true).await;
+        let rest = [
+            self.listeners.stop(Some(grace)).await,
+            self.link.stop(Some(grace)).await,
+            self.data.stop(grace).await,
+        ];
+        cut_off.extend(rest.into_iter().flat_map(|report| report.cut_off).map(|c| c.name));
+        self.edge.stop();
+        cut_off
+    }
+}
+
+/// Opens the port: the page, the API and workers share it.
+fn serve(
+    data: &DataLayer,
+    link: &LinkLayer,
+    runtime: &Runtime,
+    settings: Arc<Settings>,
+    listener: TcpListener,
+) -> Result<Serving> {
+    let port = listener.local_addr().context("failed to learn the port")?.port();
+    let www = Www::new(WwwParts {
+        ro: data.ro(),
+        control: data.control(),
+        runtime: runtime.clone(),
+        settings,
+        versions: vec![("Greenroom".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
+        port,
+    });
+    let door = link.clone();
+    let extra: greenroom_www::Extra = Arc::new(move |app| door.configure(app));
+    let (serving, server) = greenroom_www::serve(listener, www, Some(extra), web_threads(), Duration::from_secs(5))?;
+    actix_rt::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(error = %error, "the HTTP server ended");
+        }
+    });
+    Ok(serving)
+}
