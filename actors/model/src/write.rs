@@ -317,6 +317,7 @@ pub struct NewPatch {
 
 /// A source stamp of a new buildset.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "one or two of them live as long as a write")]
 pub enum StampRef {
     /// One that exists.
     Existing(SourceStampId),

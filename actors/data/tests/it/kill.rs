@@ -98,6 +98,7 @@ fn the_process_that_is_killed() {
 
 /// Tells the feed since a clock; writes meanwhile if there is a seed, else says all that there is and ends.
 async fn live(layer: DataLayer, since: Option<Clock>, seed: Option<u64>) {
+    say(""); // ends the line that the test runner has begun
     let hot = layer.ro().hot();
     let since = since.unwrap_or_else(|| {
         tell_entities(&versions(&hot));
