@@ -1,6 +1,7 @@
 //! Collections and single entities of the data layer, by one path for all kinds.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -89,11 +90,14 @@ impl Served for BuildRequest {
         let mut sets: HashMap<BuildsetId, _> = HashMap::new();
         let mut texts = Texts::with_capacity(rows.len());
         for row in rows {
-            if !sets.contains_key(&row.buildset) {
-                let found = ro.buildset_properties(row.buildset).await?.value;
-                sets.insert(row.buildset, found.map(|all| wanted.pick(&all)).unwrap_or_default());
-            }
-            texts.push(json::compact(&wire::request(row, sets.get(&row.buildset))).into());
+            let shown = match sets.entry(row.buildset) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let found = ro.buildset_properties(row.buildset).await?.value;
+                    new.insert(found.map(|all| wanted.pick(&all)).unwrap_or_default())
+                }
+            };
+            texts.push(json::compact(&wire::request(row, Some(shown))).into());
         }
         Ok(Some(texts))
     }

@@ -186,7 +186,7 @@ mod tests {
         let upgrade = (header::UPGRADE, "websocket");
         let basic = (header::AUTHORIZATION, "Basic eDp5");
         assert!(is_worker(&headers(&[upgrade.clone(), basic.clone()])));
-        assert!(!is_worker(&headers(&[basic.clone()])));
+        assert!(!is_worker(&headers(std::slice::from_ref(&basic))));
         assert!(!is_worker(&headers(&[upgrade.clone(), (header::AUTHORIZATION, "Bearer x")])));
         assert!(!is_worker(&headers(&[upgrade, basic, (header::ORIGIN, "http://evil.org")])));
     }

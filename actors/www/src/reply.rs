@@ -106,6 +106,10 @@ impl Reply {
             response.append_header((name, value));
         }
         response.insert_header((header::VARY, "Accept, Accept-Encoding, Origin"));
+        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+            // The rest of the body is on its way and not worth reading.
+            response.force_close();
+        }
         if let Some(etag) = self.etag.take() {
             let known = request.headers().get(header::IF_NONE_MATCH).and_then(|it| it.to_str().ok());
             response.insert_header((header::ETAG, &*etag));

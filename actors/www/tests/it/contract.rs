@@ -24,13 +24,19 @@ const LEFT_OUT: &[(&str, &str)] = &[
 fn differences(at: &str, stock: &Value, ours: &Value, found: &mut Vec<String>) {
     match (stock, ours) {
         (Value::Null, _) | (_, Value::Null) => {}
-        (Value::Object(a), Value::Object(b))
-            if at.ends_with("/properties") || at.ends_with("/workerinfo") =>
+        // Maps of free keys: names say nothing about the form.
+        (Value::Object(_), Value::Object(b))
+            if at.ends_with("/properties") || at.ends_with("/properties[]") =>
         {
-            if at.ends_with("/workerinfo") && !a.is_empty() && !b.is_empty() {
-                same_keys(at, a, b, found);
+            let sourced = |it: &Value| it.as_array().is_some_and(|it| it.len() == 2 && it[1].is_string());
+            if !b.values().all(sourced) {
+                found.push(format!("{at}: not all are [value, source]"));
             }
         }
+        (Value::Object(_), Value::Object(_)) if at == "/plugins" => {}
+        // What a worker told of itself; nothing, if it was never there.
+        (Value::Object(a), Value::Object(b))
+            if at.ends_with("/workerinfo") && (a.is_empty() || b.is_empty()) => {}
         (Value::Object(a), Value::Object(b)) => {
             same_keys(at, a, b, found);
             for (key, value) in a {
@@ -137,6 +143,9 @@ async fn the_stock_page_gets_all_that_it_asks_for() {
                 .replace("{n}", "13");
             let answer = world.client.get(&path).await;
             // There is no such endpoint in stock masters either; their page does without.
+            if !["/api/", "/avatar", "/config"].iter().any(|it| path.starts_with(it)) {
+                continue; // a file of the stock page
+            }
             let unknown = path.starts_with("/api/v2/buildrequests/") && path.ends_with("/properties");
             let wanted = if unknown { 404 } else { 200 };
             assert_eq!(answer.status, wanted, "{page}: {path}: {}", answer.text());

@@ -59,7 +59,7 @@ async fn faults_are_told_and_add_nothing() {
     let large = vec![b'x'; 11 << 20];
     assert_eq!(world.client.ask("POST", "/change_hook/base", &[], &large).await.status, 413);
     let mut chunked =
-        b"POST /change_hook/base HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nb00000\r\n"
+        b"POST /change_hook/base HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nb00000\r\n"
             .to_vec();
     chunked.extend_from_slice(&large);
     chunked.extend_from_slice(b"\r\n0\r\n\r\n");

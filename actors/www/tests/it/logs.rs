@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use greenroom_data::LogStream;
-use greenroom_model::{LogId, LogKind, Op, StepId};
+use greenroom_model::{BuildId, LogId, LogKind, Op, StepId};
 use serde_json::json;
 
 use crate::seed::seed;
@@ -64,7 +64,10 @@ async fn a_long_log_is_streamed_whole() {
     let world = World::new().await;
     seed(&world).await;
     let (rw, log) = (world.rw(), LogId(50));
-    rw.write(vec![Op::AddLog { id: log, step: StepId(31), name: "long".into(), kind: LogKind::Stdio }])
+    let step =
+        Op::AddStep { id: StepId(60), build: BuildId(5), number: 0, name: "loud".into(), hidden: false };
+    rw.write(vec![step]).await.unwrap();
+    rw.write(vec![Op::AddLog { id: log, step: StepId(60), name: "long".into(), kind: LogKind::Stdio }])
         .await
         .unwrap();
     let mut expected = String::new();
