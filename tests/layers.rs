@@ -3,6 +3,8 @@
 //! An arrow points at what is used. What is not allowed here cannot be named in code, so the compiler keeps the rest: `process`
 //! never names `db` or `mq`, the agent carries neither actix nor sqlx, nothing below the binary knows which engine runs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -45,7 +47,11 @@ fn manifest(name: &str) -> toml::Table {
 
 fn dependencies(manifest: &toml::Table) -> BTreeSet<String> {
     let of = |table: &toml::Table, key: &str| -> Vec<String> {
-        table.get(key).and_then(toml::Value::as_table).map(|t| t.keys().cloned().collect()).unwrap_or_default()
+        table
+            .get(key)
+            .and_then(toml::Value::as_table)
+            .map(|t| t.keys().cloned().collect())
+            .unwrap_or_default()
     };
     // Dev-dependencies may reach further: a layer is tested over the real one below, or against its real peer.
     let mut all: BTreeSet<String> = of(manifest, "dependencies").into_iter().collect();

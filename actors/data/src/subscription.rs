@@ -93,7 +93,7 @@ impl Subscription {
             if let Some(ended) = self.ended {
                 return Delivery::Ended(ended);
             }
-            if let Some(event) = self.from_replay() {
+            if let Some(event) = self.take_replayed() {
                 return Delivery::Event(event);
             }
             if !self.caught_up() {
@@ -108,7 +108,7 @@ impl Subscription {
             };
             match live.queue.recv().await {
                 Some(queued) => {
-                    if let Some(event) = self.from_queue(queued) {
+                    if let Some(event) = self.take_queued(queued) {
                         return Delivery::Event(event);
                     }
                 }
@@ -123,7 +123,7 @@ impl Subscription {
             if let Some(ended) = self.ended {
                 return Some(Delivery::Ended(ended));
             }
-            if let Some(event) = self.from_replay() {
+            if let Some(event) = self.take_replayed() {
                 return Some(Delivery::Event(event));
             }
             if !self.caught_up() {
@@ -131,7 +131,7 @@ impl Subscription {
             }
             match self.live.as_mut()?.queue.try_recv() {
                 Ok(queued) => {
-                    if let Some(event) = self.from_queue(queued) {
+                    if let Some(event) = self.take_queued(queued) {
                         return Some(Delivery::Event(event));
                     }
                 }
@@ -182,14 +182,14 @@ impl Subscription {
         self.live.as_ref().is_none_or(|live| self.at.covers(&live.from))
     }
 
-    fn from_replay(&mut self) -> Option<Delivered> {
+    fn take_replayed(&mut self) -> Option<Delivered> {
         let (frame, key) = self.replay.pop_front()?;
         self.at.set(frame.event.master, frame.event.seq);
         self.at_text = self.at.to_string().into();
         Some(delivered(frame, key, self.at_text.clone()))
     }
 
-    fn from_queue(&mut self, queued: Queued) -> Option<Delivered> {
+    fn take_queued(&mut self, queued: Queued) -> Option<Delivered> {
         let Queued { frame, key } = queued;
         self.live.as_ref()?.state.taken(frame.size());
         if self.at.contains(frame.event.master, frame.event.seq) {

@@ -1,5 +1,7 @@
 //! Tests of the data layer from outside: the feed against models, real stores, lying buses, panics and kills.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod feed;
 mod judge;
 mod kill;
