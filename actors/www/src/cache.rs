@@ -53,10 +53,17 @@ pub(crate) fn keep(hot: &Arc<Hot>, question: &str, reply: Rendered) {
         if !cache.holds(hot) {
             *cache = Cache { state: Some(hot.clone()), ..Cache::default() };
         }
-        let size = reply.body.len() + reply.gzipped.as_ref().map_or(0, Bytes::len) + question.len();
+        let size = size_of(question, &reply);
+        if let Some(old) = cache.replies.remove(question) {
+            cache.bytes -= size_of(question, &old);
+        }
         if cache.replies.len() < MAX_REPLIES && cache.bytes + size <= MAX_BYTES {
             cache.bytes += size;
             cache.replies.insert(question.into(), reply);
         }
     });
+}
+
+fn size_of(question: &str, reply: &Rendered) -> usize {
+    question.len() + reply.body.len() + reply.gzipped.as_ref().map_or(0, Bytes::len)
 }

@@ -59,7 +59,7 @@ async fn answer(request: &HttpRequest, payload: web::Payload, www: &Www, dialect
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "a hook takes GET and POST")
             .with(header::ALLOW, "GET, POST");
     }
-    if !www.origins.origin_allowed(request.headers()) {
+    if !www.origins.may_act(request.headers()) {
         return refuse(StatusCode::FORBIDDEN, "pages of other sites may not send changes");
     }
     if !www.settings.www.change_hooks.iter().any(|hook| hook.as_str() == dialect) {

@@ -43,11 +43,15 @@ impl Origins {
         loopback || name == "localhost" || (!name.is_empty() && name == self.host)
     }
 
-    /// Whether the request comes from our own page or from no page at all.
+    /// Whether a request that acts, or listens, comes from our own page or from no page at all. (A link on another site may
+    /// lead here to read; it may not act.)
+    pub(crate) fn may_act(&self, headers: &HeaderMap) -> bool {
+        let cross_site = headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site");
+        !cross_site && self.origin_allowed(headers)
+    }
+
+    /// Whether what `Origin` says, if it is there, is one of ours.
     pub(crate) fn origin_allowed(&self, headers: &HeaderMap) -> bool {
-        if headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site") {
-            return false;
-        }
         let host = headers.get(HOST).and_then(|h| h.to_str().ok()).unwrap_or("").to_ascii_lowercase();
         headers.get_all(ORIGIN).all(|origin| {
             let origin = origin.to_str().unwrap_or("").to_ascii_lowercase();
@@ -118,6 +122,7 @@ mod tests {
             assert_eq!(found, wanted, "{origin}");
         }
         assert!(ours().origin_allowed(&headers(&[(HOST, "127.0.0.1:8010")])));
-        assert!(!ours().origin_allowed(&headers(&[(HOST, "localhost"), (FETCH_SITE, "cross-site")])));
+        let linked = headers(&[(HOST, "localhost"), (FETCH_SITE, "cross-site")]);
+        assert!(ours().origin_allowed(&linked) && !ours().may_act(&linked));
     }
 }

@@ -88,7 +88,12 @@ pub(crate) async fn serve(request: HttpRequest, payload: web::Payload, www: web:
 /// What is refused before its path is looked at: foreign origins, and preflights, which end here.
 fn guard(request: &HttpRequest, www: &Www) -> Option<Reply> {
     let refuse = |message| Some(Reply::error(StatusCode::BAD_REQUEST, message));
-    if !www.origins.origin_allowed(request.headers()) {
+    let headers = request.headers();
+    let allowed = match *request.method() {
+        Method::POST => www.origins.may_act(headers),
+        _ => www.origins.origin_allowed(headers),
+    };
+    if !allowed {
         return refuse("invalid origin");
     }
     if request.method() != Method::OPTIONS {
@@ -153,7 +158,12 @@ async fn get(request: &HttpRequest, www: &Www, path: &str) -> Reply {
     match (route.get)(call).await {
         Ok(Answer::Items(items)) => enveloped(&hot, items, question, wants_json),
         Ok(Answer::Other(reply)) => reply,
-        Err(error) => Reply::from(error),
+        Err(error) => {
+            if let ApiError::Internal(why) = &error {
+                tracing::error!(request.path = path, error = why, "failed to answer a read");
+            }
+            Reply::from(error)
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) async fn upgrade(
     payload: web::Payload,
     www: web::Data<Www>,
 ) -> HttpResponse {
-    if !www.origins.origin_allowed(request.headers()) {
+    if !www.origins.may_act(request.headers()) {
         let reply = Reply::text(StatusCode::FORBIDDEN, "pages of other sites may not listen");
         return reply.respond(&request).await;
     }

@@ -1,5 +1,7 @@
 //! Tests of the edge from outside: a real server over the real data layer.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod client;
 mod contract;
 mod control;

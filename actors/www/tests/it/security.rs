@@ -72,6 +72,8 @@ async fn foreign_names_and_origins_are_turned_away() {
     let answer = ask("localhost", ours, "GET /api/v2/builders").await;
     assert_eq!(answer.header("access-control-allow-origin"), "http://ci.example.org:8010");
     assert_eq!(answer.header("access-control-allow-credentials"), "");
+    let linked = ask("localhost", "Sec-Fetch-Site: cross-site\r\n", "GET /api/v2/builders").await;
+    assert_eq!(linked.status, 200, "a link on another site may lead here");
     let preflight = ask(
         "localhost",
         &format!("{ours}Access-Control-Request-Method: POST\r\n"),
@@ -171,7 +173,7 @@ async fn a_panic_is_answered_and_harms_nobody_else() {
     let extra = Arc::new(|app: &mut web::ServiceConfig| {
         app.route(
             "/panic",
-            web::get().to(|| async { if true { panic!("rehearsed") } else { HttpResponse::Ok() } }),
+            web::get().to(|| async { if true { panic!("rehearsed") } else { HttpResponse::Ok().finish() } }),
         );
     });
     let world = World::with(Some(extra)).await;
