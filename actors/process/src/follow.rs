@@ -15,7 +15,7 @@ const BATCH: usize = 256;
 /// How long an actor may take over a batch: it may be waiting for the data layer.
 const HANDLED_WITHIN: Duration = Duration::from_secs(24 * 3600);
 /// How long to wait before a refused subscription is tried again.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// Some events in order, and the clock after them.
 #[derive(Message)]

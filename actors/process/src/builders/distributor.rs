@@ -26,6 +26,8 @@ use crate::messages::{StopClaiming, WhyWaiting};
 const TOPICS: [&str; 4] = ["buildrequests/*/*", "workers/*/*", "builds/*/new", "builds/*/finished"];
 /// How long a worker that turned out to be away, or a request that could not be claimed, is left alone.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
+/// The same for a request whose build was refused for a reason that will hardly go away.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// How many waiting heads are shown.
 const HEADS_SHOWN: usize = 20;
 
@@ -301,7 +303,11 @@ impl Handler<StartEnded> for Distributor {
             TaskEnd::Done(Err(StartError::Data(DataError::Fenced))) => return fail(ctx, DataError::Fenced),
             TaskEnd::Done(Err(StartError::Data(error))) => {
                 tracing::warn!(buildrequest.id = decision.request.0, %error, "a build could not be started");
-                again(ctx);
+                if matches!(error, DataError::Refused(_)) {
+                    ctx.notify_later(LookAgainTick::Request(decision.request), REFUSED_PAUSE);
+                } else {
+                    again(ctx);
+                }
             }
             TaskEnd::Panicked(why) => return fail(ctx, format!("starting a build panicked: {why}")),
         }

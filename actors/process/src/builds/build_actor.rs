@@ -50,6 +50,21 @@ impl BuildActor {
         Self { h, id, birth, first: Some(first), orders, progress: Rc::default() }
     }
 
+    /// What the data layer refuses it would refuse for ever: the build ends here, since another birth could not do better.
+    fn give_up(&self, refusal: &Refusal) {
+        tracing::error!(build.id = self.id.0, %refusal, "a build could not be stored and ends");
+        let (h, build) = (self.h.clone(), self.id);
+        let state_string = format!("exception: {refusal}");
+        let end = async move {
+            match h.persist(vec![Op::FinishBuild { build, results: Results::Exception, state_string }]).await
+            {
+                Ok(_) | Err(DataError::Refused(_)) => Err(RunError::Ended),
+                Err(error) => Err(error.into()),
+            }
+        };
+        self.birth.tasks().spawn(end, RunEnded);
+    }
+
     fn interrupt(&self, interruption: Interruption) {
         self.orders.send_modify(|orders| {
             orders.serial += 1;
@@ -122,12 +137,7 @@ impl Handler<RunEnded> for BuildActor {
                 self.h.builds.strike(self.id);
                 complete(ctx);
             }
-            TaskEnd::Done(Err(RunError::Data(DataError::Refused(
-                Refusal::Final(_) | Refusal::NotFound(_),
-            )))) => {
-                self.h.builds.strike(self.id);
-                complete(ctx);
-            }
+            TaskEnd::Done(Err(RunError::Data(DataError::Refused(refusal)))) => self.give_up(&refusal),
             TaskEnd::Done(Err(error)) => fail(ctx, error),
             TaskEnd::Panicked(why) => fail(ctx, format!("the run panicked: {why}")),
         }

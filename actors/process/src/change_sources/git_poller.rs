@@ -68,7 +68,7 @@ enum PollError {
     Mirror(#[from] std::io::Error),
     #[error(transparent)]
     Data(#[from] DataError),
-    #[error("the stored state cannot be read: {0}")]
+    #[error("the state cannot be stored: {0}")]
     State(#[from] serde_json::Error),
 }
 
@@ -142,10 +142,12 @@ impl Actor for GitPoller {
             if again {
                 h.barrier().await?;
             }
-            match h.ro().change_source_state(identity.id).await?.value {
-                Value::Null => Ok(None),
-                stored => Ok(Some(serde_json::from_value(stored)?)),
-            }
+            let stored = h.ro().change_source_state(identity.id).await?.value;
+            Ok(serde_json::from_value(stored).unwrap_or_else(|error| {
+                tracing::error!(change_source.name = %identity.name, %error,
+                    "the stored state cannot be read; the repository is looked at as for the first time");
+                None
+            }))
         };
         self.birth.tasks().spawn(load, Loaded);
     }
@@ -186,7 +188,7 @@ impl Handler<Polled> for GitPoller {
                 self.changes += u64::try_from(report.changes).unwrap_or(0);
                 (self.failures, self.error) = (0, None);
             }
-            TaskEnd::Done(Err(PollError::Data(error))) => return fail(ctx, error),
+            TaskEnd::Done(Err(PollError::Data(DataError::Fenced))) => return fail(ctx, DataError::Fenced),
             TaskEnd::Done(Err(error)) => {
                 self.failures = self.failures.saturating_add(1);
                 let text = error.to_string();

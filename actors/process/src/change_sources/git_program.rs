@@ -150,7 +150,7 @@ mod tests {
         let git = git(Duration::from_millis(700));
         let error = git.run(&["-c", "protocol.ext.allow=always", "ls-remote", "--", &url]).await.unwrap_err();
         assert!(matches!(error, GitError::TooSlow { .. }), "{error}");
-        let Ok(pid) = std::fs::read_to_string(&marker) else { return };
+        let pid = std::fs::read_to_string(&marker).expect("the transport was started");
         let proc = format!("/proc/{}/stat", pid.trim());
         let begun = std::time::Instant::now();
         while let Ok(stat) = std::fs::read_to_string(&proc) {

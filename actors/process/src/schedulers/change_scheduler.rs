@@ -160,9 +160,17 @@ impl<G: Grouping> ChangeScheduler<G> {
             let (pending, clock) = stored;
             let pending = serde_json::to_value(&pending).map_err(DataError::unavailable)?;
             let state = SchedulerState { clock: Some(clock), pending };
-            ops.push(Op::SaveScheduler { scheduler: identity.id, state });
-            h.persist(ops).await?;
-            Ok(ready.len())
+            let save = Op::SaveScheduler { scheduler: identity.id, state };
+            ops.push(save.clone());
+            match h.persist(ops).await {
+                Err(DataError::Refused(refusal)) => {
+                    // it would be refused for ever, and must not keep what comes later from being built
+                    tracing::error!(scheduler.name = %identity.name, %refusal, "builds could not be asked for");
+                    h.persist(vec![save]).await?;
+                    Ok(0)
+                }
+                other => other.map(|_| ready.len()),
+            }
         };
         let done = move |written: Result<usize, DataError>, actor: &mut Self, ctx: &mut Context<Self>| match (
             written,
@@ -245,12 +253,10 @@ async fn load(h: &Handles, identity: &Identity) -> Result<State, DataError> {
     let enabled = h.ro().hot().schedulers.get(&identity.id.0).is_none_or(|it| it.enabled);
     let pending = match stored.value.pending {
         Value::Null => Pending::default(),
-        value => serde_json::from_value(value).map_err(|error| {
-            DataError::Refused(Refusal::Invalid(format!(
-                "the stored state of scheduler {}: {error}",
-                identity.name
-            )))
-        })?,
+        value => serde_json::from_value(value).unwrap_or_else(|error| {
+            tracing::error!(scheduler.name = %identity.name, %error, "what waited cannot be read and is forgotten");
+            Pending::default()
+        }),
     };
     let clock = match stored.value.clock {
         Some(clock) => clock,

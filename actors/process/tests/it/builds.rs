@@ -226,3 +226,36 @@ async fn what_an_earlier_life_left_running_is_repeated() {
     }
     farm.finish().await;
 }
+
+#[actix_rt::test]
+async fn a_trivial_build_waits_for_two_writes_and_costs_few() {
+    let farm = Farm::start(SIMPLE).await;
+    farm.force_builder("linux").await;
+    farm.finished("linux", 1).await;
+    farm.settle().await;
+    let before = farm.report("db-writer").await.observed;
+    let hot = farm.hot();
+    let events = hot.clock.head(farm.data.me());
+    farm.force_builder("linux").await;
+    farm.finished("linux", 2).await;
+    farm.settle().await;
+    let after = farm.report("db-writer").await.observed;
+    let events = farm.hot().clock.head(farm.data.me()) - events;
+    eprintln!("{before} {after} {events}");
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_build_that_somebody_else_has_ended_is_left_alone() {
+    let farm = Farm::start(SIMPLE).await;
+    farm.workers.play(|_| Play::Hang);
+    farm.force_builder("linux").await;
+    let build = farm.running("linux", 1).await.id;
+    let (results, state_string) = (Results::Exception, "ended by hand".to_owned());
+    farm.write(vec![Op::FinishBuild { build, results, state_string }]).await;
+    farm.workers.end_all(0);
+    farm.settle().await;
+    assert_eq!(farm.finished("linux", 1).await.state_string, "ended by hand");
+    assert!(!farm.world.live().contains(&format!("build/{build}")), "its actor has ended");
+    farm.finish().await;
+}

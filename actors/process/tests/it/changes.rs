@@ -1,1 +1,170 @@
-//! Stories to come.
+//! From changes to buildsets.
+
+use std::time::Duration;
+
+use greenroom_model::*;
+use serde_json::json;
+
+use crate::farm::{Farm, SIMPLE, change};
+
+const ANY: &str = r#"
+[workers.w1]
+password = "p"
+max-builds = 4
+[schedulers.all]
+kind = "any-branch"
+builders = ["linux"]
+tree-stable-timer = "10s"
+filter = { branch = ["main", "release/*"], files = ["src/**"] }
+properties = { nightly = false }
+[builders.linux]
+[[builders.linux.steps]]
+run = "make"
+"#;
+
+fn stamps(farm: &Farm) -> Vec<(Option<String>, Option<String>)> {
+    let hot = farm.hot();
+    let stamps = hot.buildsets.values().flat_map(|it| it.sourcestamps.clone());
+    stamps.map(|it| (it.branch.clone(), it.revision.clone())).collect()
+}
+
+fn stamp(branch: &str, revision: &str) -> (Option<String>, Option<String>) {
+    (Some(branch.to_owned()), Some(revision.to_owned()))
+}
+
+#[actix_rt::test]
+async fn without_a_timer_each_change_is_built() {
+    let farm = Farm::start(SIMPLE).await;
+    for revision in ["a", "b", "c"] {
+        farm.push("main", revision).await;
+    }
+    farm.push("topic", "d").await;
+    farm.finished("linux", 3).await;
+    farm.settle().await;
+    assert_eq!(stamps(&farm), [stamp("main", "a"), stamp("main", "b"), stamp("main", "c")]);
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_tree_is_built_once_it_is_stable_each_branch_for_itself() {
+    let farm = Farm::start(ANY).await;
+    farm.push("main", "m1").await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    farm.push("release/1", "r1").await;
+    farm.push("main", "m2").await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(stamps(&farm), [], "not stable yet");
+    farm.push("release/1", "r2").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(stamps(&farm), [stamp("main", "m2")]);
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(stamps(&farm), [stamp("main", "m2"), stamp("release/1", "r2")]);
+    let build = farm.finished("linux", 1).await;
+    let properties = farm.properties(build.id).await;
+    assert_eq!((&properties["nightly"], &properties["scheduler"]), (&json!(false), &json!("all")));
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn changes_that_the_filter_refuses_are_not_built_nor_do_they_restart_the_timer() {
+    let farm = Farm::start(ANY).await;
+    farm.push("main", "m1").await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    let mut docs = change("main", "docs");
+    docs.files = vec!["README".into()];
+    farm.push_change(docs).await;
+    farm.push("topic", "t").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(stamps(&farm), [stamp("main", "m1")]);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(stamps(&farm).len(), 1);
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_scheduler_that_dies_while_it_waits_builds_once_all_the_same() {
+    let mut farm = Farm::start(ANY).await;
+    farm.push("main", "m1").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    farm.panic("scheduler/all").await;
+    farm.push("main", "m2").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    farm.panic("scheduler/all").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(stamps(&farm), [], "the timer was not forgotten, nor did it run out early");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(stamps(&farm), [stamp("main", "m2")]);
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_stop_and_a_start_of_the_master_skip_no_change_and_repeat_none() {
+    let mut farm = Farm::start(ANY).await;
+    farm.push("main", "m1").await;
+    farm.until("the change to be taken", |hot| (hot.total_changes == 1).then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    farm.close(Duration::from_secs(1)).await;
+    farm.push("release/1", "while away").await;
+    farm.open().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mut built = stamps(&farm);
+    built.sort();
+    assert_eq!(built, [stamp("main", "m1"), stamp("release/1", "while away")]);
+    farm.close(Duration::from_secs(1)).await;
+    farm.open().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(stamps(&farm).len(), 2);
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_scheduler_switched_off_holds_back_what_it_has_and_takes_nothing() {
+    let farm = Farm::start(ANY).await;
+    let scheduler = ControlTarget::Scheduler(farm.scheduler("all"));
+    farm.push("main", "m1").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let answer = farm.ask(scheduler.clone(), "enable", json!({ "enabled": false })).await;
+    assert_eq!(answer, ControlAnswer::Done(json!(null)));
+    assert!(!farm.hot().scheduler_named("all").unwrap().enabled);
+    farm.push("main", "while off").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(stamps(&farm), []);
+    farm.ask(scheduler.clone(), "enable", json!({ "enabled": true })).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(stamps(&farm), [stamp("main", "m1")]);
+    let answer = farm.ask(scheduler, "enable", json!({ "enabled": "perhaps" })).await;
+    assert!(matches!(answer, ControlAnswer::Failed(_)), "{answer:?}");
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn properties_of_changes_reach_the_build_and_the_schedulers_win() {
+    let toml = SIMPLE.replace("[schedulers.main]", "[schedulers.main]\nproperties = { a = 1 }");
+    let farm = Farm::start(&toml).await;
+    let mut sent = change("main", "abc");
+    for (name, value) in [("a", json!(0)), ("b", json!("x")), ("buildername", json!("forged"))] {
+        sent.properties.insert(name.into(), Property(value, "Change".into()));
+    }
+    farm.push_change(sent).await;
+    let build = farm.finished("linux", 1).await;
+    let properties = farm.properties(build.id).await;
+    assert_eq!(
+        [&properties["a"], &properties["b"], &properties["buildername"]],
+        [&json!(1), &json!("x"), &json!("linux")]
+    );
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_push_is_built_at_once() {
+    let farm = Farm::start(SIMPLE).await;
+    for number in 1..=5 {
+        let begun = farm.world.now_micros();
+        farm.push("main", &format!("r{number}")).await;
+        farm.finished("linux", number).await;
+        let took = farm.world.now_micros() - begun;
+        assert!(took < 50_000, "nobody waits for a tick: build {number} took {took} µs");
+        farm.settle().await;
+    }
+    farm.finish().await;
+}

@@ -60,6 +60,8 @@ impl Farm {
     }
 
     /// Only the data layer, with the configuration stored.
+    ///
+    /// The feed of a data layer that has just started may take a moment; stories begin after it.
     pub async fn without_process(world: TestWorld, toml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = DataOptions {
@@ -68,6 +70,9 @@ impl Farm {
             master_name: "main".to_owned(),
         };
         let data = DataLayer::start(&world.root(), options).await.unwrap();
+        while data.ro().subscribe(vec![Pattern::parse("builds/*/new")], None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let workers = Workers::new(data.rw());
         let farm = Self { world, data, workers, dir, process: None, toml: toml.to_owned() };
         configure(&farm.data.rw(), &farm.settings()).await.unwrap();
@@ -243,10 +248,14 @@ impl Farm {
         reports.into_iter().find(|it| it.name == name).unwrap_or_else(|| panic!("an actor {name}"))
     }
 
-    /// Makes an actor panic, and waits for its next birth.
+    /// Makes an actor panic; one that is just being born again is waited for.
     pub async fn panic(&mut self, name: &str) {
         self.world.expect_panic(name);
-        assert!(self.world.inject_panic(name), "nobody is called {name}");
+        let patience = tokio::time::Instant::now() + PATIENCE;
+        while !self.world.inject_panic(name) {
+            assert!(tokio::time::Instant::now() < patience, "nobody is called {name}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 
