@@ -1,0 +1,23 @@
+//! What the stories are told with: a farm of real processes, and the words of the field to act on it.
+
+mod agent;
+mod builds;
+mod farm;
+mod feed;
+mod git;
+mod process;
+mod record;
+mod rest;
+mod stock;
+mod wait;
+
+pub use agent::Agent;
+pub use builds::{CANCELLED, EXCEPTION, FAILURE, RETRY, SUCCESS, WARNINGS};
+pub use farm::{Farm, Plan, binary};
+pub use feed::Feed;
+pub use git::Repository;
+pub use process::Process;
+pub use record::Record;
+pub use rest::{Answer, Rest};
+pub use stock::StockWorker;
+pub use wait::{eventually, patience};

@@ -1,0 +1,3 @@
+//! What users do.
+
+mod straight_line;
