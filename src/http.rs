@@ -24,7 +24,8 @@ pub fn post_form(url: &str, form: &[(&str, String)]) -> Result<String> {
     let fields = form.iter().map(|(name, value)| (*name, value.as_str()));
     let mut answer = agent().post(url).send_form(fields).with_context(|| format!("failed to reach {url}"))?;
     let status = answer.status();
-    let text = answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
+    let text =
+        answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
     if !status.is_success() {
         bail!("the master refused it ({status}): {}", text.trim());
     }
@@ -40,6 +41,8 @@ pub fn post_json(url: &str, body: &Value) -> Result<Value> {
         .send(body.to_string())
         .with_context(|| format!("failed to reach {url}"))?;
     let status = answer.status();
-    let text = answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
-    serde_json::from_str(&text).with_context(|| format!("the answer of {url} ({status}) is not JSON: {}", text.trim()))
+    let text =
+        answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("the answer of {url} ({status}) is not JSON: {}", text.trim()))
 }

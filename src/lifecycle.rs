@@ -74,8 +74,9 @@ async fn stop(tree: &Tree, grace: Duration) {
 
 fn bind(settings: &Settings) -> Result<TcpListener> {
     let address = settings.www.listen.0;
-    let listener = TcpListener::bind(address)
-        .with_context(|| format!("failed to listen on {address} (set www.listen to another port, or 0 for any)"))?;
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!("failed to listen on {address} (set www.listen to another port, or 0 for any)")
+    })?;
     listener.set_nonblocking(true).context("failed to prepare the listening socket")?;
     Ok(listener)
 }

@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use crate::lifecycle::database_url;
 
 /// A row of the table.
+#[cfg_attr(not(test), allow(dead_code, reason = "for readers, and for the test that holds the tree against it"))]
 pub struct Row {
     /// The supervisor.
     pub supervisor: &'static str,
@@ -32,32 +33,40 @@ pub struct Row {
     pub restart: &'static str,
 }
 
-const fn row(supervisor: &'static str, child: &'static str, kind: &'static str, restart: &'static str) -> Row {
+const fn row(
+    supervisor: &'static str,
+    child: &'static str,
+    kind: &'static str,
+    restart: &'static str,
+) -> Row {
     Row { supervisor, child, kind, restart }
 }
 
 /// The tree, in the order of starting. It stops from the end.
 #[rustfmt::skip]
+#[cfg_attr(not(test), allow(dead_code, reason = "for readers, and for the test that holds the tree against it"))]
 pub const TABLE: &[Row] = &[
-    //  supervisor        child              kind                restart
-    row("data-layer",     "broker",          "broker",           "permanent"),
-    row("data-layer",     "db-writer",       "db-writer",        "permanent"),
-    row("data-layer",     "db-reader",       "db-reader",        "permanent"),
-    row("data-layer",     "log-writer",      "log-writer",       "permanent"),
-    row("data-layer",     "log-reader",      "log-reader",       "permanent"),
-    row("data-layer",     "data",            "data",             "permanent"),
-    row("data-layer",     "hub/actors",      "hub",              "permanent"),
-    row("hubs/*",         "hub/*",           "hub",              "permanent"),
-    row("directory",      "worker-directory", "worker-directory", "permanent"),
-    row("sessions",       "session/*",       "session",          "temporary"),
-    row("local-workers",  "local-worker/*",  "local-worker",     "permanent"),
-    row("builds",         "build/*",         "build",            "transient"),
-    row("builders",       "builder/*",       "builder",          "permanent"),
-    row("builders",       "distributor",     "distributor",      "permanent"),
-    row("schedulers",     "scheduler/*",     "scheduler",        "permanent"),
-    row("change-sources", "change-source/*", "change-source",    "permanent"),
-    row("process",        "control-desk",    "control-desk",     "permanent"),
-    row("listeners",      "listener/*",      "listener",         "permanent"),
+    //  supervisor        child               kind                       restart
+    row("data-layer",     "broker",           "broker",                  "permanent"),
+    row("data-layer",     "db-writer",        "db-writer",               "permanent"),
+    row("data-layer",     "db-reader",        "db-reader",               "permanent"),
+    row("data-layer",     "log-writer",       "log-writer",              "permanent"),
+    row("data-layer",     "log-reader",       "log-reader",              "permanent"),
+    row("data-layer",     "data",             "data",                    "permanent"),
+    row("data-layer",     "hub/actors",       "hub",                     "permanent"),
+    row("hubs/*",         "hub/*",            "hub",                     "permanent"),
+    row("directory",      "worker-directory", "worker-directory",        "permanent"),
+    row("sessions",       "session/*",        "worker-session",          "temporary"),
+    row("local-workers",  "local-worker/*",   "local-worker",            "permanent"),
+    row("builds",         "build/*",          "build",                   "transient"),
+    row("builders",       "builder/*",        "builder",                 "permanent"),
+    row("builders",       "distributor",      "distributor",             "permanent"),
+    row("schedulers",     "scheduler/*",      "single-branch-scheduler", "permanent"),
+    row("schedulers",     "scheduler/*",      "any-branch-scheduler",    "permanent"),
+    row("schedulers",     "scheduler/*",      "force-scheduler",         "permanent"),
+    row("change-sources", "change-source/*",  "git-poller",              "permanent"),
+    row("process",        "control-desk",     "control-desk",            "permanent"),
+    row("listeners",      "listener/*",       "listener",                "permanent"),
 ];
 
 /// Threads that answer HTTP.
@@ -92,13 +101,16 @@ impl Tree {
         )
         .await
         .context("failed to start the data layer")?;
-        greenroom_process::configure(&data.rw(), &settings).await.context("failed to store the configuration")?;
+        greenroom_process::configure(&data.rw(), &settings)
+            .await
+            .context("failed to store the configuration")?;
 
         let at_edge = root.supervisor(SupervisorSpec::new("edge").arbiter(edge.handle()));
         let data_dir = std::path::absolute(&data_dir).context("failed to find the data directory")?;
-        let link = LinkLayer::start(&at_edge, LinkOptions::new(data.rw(), settings.workers.clone(), &data_dir))
-            .await
-            .context("failed to start the worker link")?;
+        let link =
+            LinkLayer::start(&at_edge, LinkOptions::new(data.rw(), settings.workers.clone(), &data_dir))
+                .await
+                .context("failed to start the worker link")?;
         let process = ProcessLayer::start(ProcessOptions {
             settings: settings.clone(),
             rw: data.rw(),
@@ -168,11 +180,79 @@ fn serve(
     });
     let door = link.clone();
     let extra: greenroom_www::Extra = Arc::new(move |app| door.configure(app));
-    let (serving, server) = greenroom_www::serve(listener, www, Some(extra), web_threads(), Duration::from_secs(5))?;
+    let (serving, server) =
+        greenroom_www::serve(listener, www, Some(extra), web_threads(), Duration::from_secs(5))?;
     actix_rt::spawn(async move {
         if let Err(error) = server.await {
             tracing::error!(error = %error, "the HTTP server ended");
         }
     });
     Ok(serving)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [database]
+        url = "memory:"
+        [www]
+        listen = "127.0.0.1:0"
+        [workers.w1]
+        password = "secret"
+        [change-sources.repo]
+        kind = "git-poller"
+        repository = "/nowhere/at/all.git"
+        branches = "*"
+        [schedulers.one]
+        kind = "single-branch"
+        builders = ["b"]
+        filter = { branch = ["main"] }
+        [schedulers.any]
+        kind = "any-branch"
+        builders = ["b"]
+        [schedulers.force]
+        kind = "force"
+        builders = "*"
+        [builders.b]
+        [[builders.b.steps]]
+        run = "true"
+    "#;
+
+    /// Children that come and go with work.
+    const PASSING: &[&str] = &["build/*", "session/*", "local-worker/*", "hubs/*", "hub/*"];
+
+    fn fits(pattern: &str, name: &str) -> bool {
+        pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix))
+    }
+
+    #[test]
+    fn the_running_tree_is_that_of_the_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let loaded = greenroom_config::load_text(CONFIG, dir.path()).unwrap_or_else(|f| panic!("{}", f.render(false)));
+        actix_rt::System::new().block_on(async {
+            let runtime = Runtime::builder().build();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let tree = Tree::raise(&runtime, Arc::new(loaded.settings), listener).await.unwrap();
+            tree.add_console(Arc::new(|_: &str| {}));
+            let live = runtime.reports().await;
+            for actor in live.iter().filter(|a| a.kind != "supervisor") {
+                let parent = actor.parent.as_deref().unwrap_or_default();
+                let known = TABLE.iter().any(|row| {
+                    let restart = actor.policy.map(|p| format!("{:?}", p.restart).to_lowercase());
+                    fits(row.child, &actor.name)
+                        && fits(row.supervisor, parent)
+                        && row.kind == actor.kind
+                        && restart.as_deref() == Some(row.restart)
+                });
+                assert!(known, "not in the table: {} ({}) under {parent}: {:?}", actor.name, actor.kind, actor.policy);
+            }
+            for row in TABLE.iter().filter(|row| !PASSING.contains(&row.child)) {
+                assert!(live.iter().any(|a| fits(row.child, &a.name)), "in the table, and not running: {}", row.child);
+            }
+            assert_eq!(tree.stop(Duration::from_secs(10)).await, Vec::<String>::new());
+        });
+    }
 }

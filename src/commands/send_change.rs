@@ -48,12 +48,15 @@ pub struct Options {
 pub fn run(options: Options) -> Result<ExitCode> {
     let mut properties = serde_json::Map::new();
     for property in &options.properties {
-        let Some((name, value)) = property.split_once('=') else { bail!("--property {property}: write NAME=VALUE") };
+        let Some((name, value)) = property.split_once('=') else {
+            bail!("--property {property}: write NAME=VALUE")
+        };
         properties.insert(name.to_owned(), value.into());
     }
     let files = serde_json::to_string(&options.files).context("failed to write the list of files")?;
     let properties = serde_json::Value::Object(properties).to_string();
-    let optional = [("branch", options.branch), ("revision", options.revision), ("category", options.category)];
+    let optional =
+        [("branch", options.branch), ("revision", options.revision), ("category", options.category)];
     let mut form: Vec<(&str, String)> = vec![
         ("repository", options.repository),
         ("author", options.author),

@@ -33,7 +33,8 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let password = greenroom_worker::read_password(&options.password_file)?;
     let mut agent = AgentOptions::new(options.master, options.name, password, options.dir);
     agent.end_with_stdin = options.end_with_stdin;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
     let stopped = async {
         crate::lifecycle::signal().await;
     };

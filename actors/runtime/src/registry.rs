@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use greenroom_model::restart::Policy;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -75,6 +76,8 @@ pub struct ActorReport {
     pub state: State,
     /// End of its backoff, microseconds UTC.
     pub until: Option<i64>,
+    /// When it is born again and how patiently; none for a supervisor.
+    pub policy: Option<Policy>,
     /// How often it was born.
     pub births: u64,
     /// Restarts within the period that the intensity names (a supervisor's: those of its children).
@@ -108,7 +111,10 @@ pub(crate) fn snapshot(root: &Supervisor) -> Vec<ActorReport> {
     while let Some(supervisor) = open.pop() {
         let view = supervisor.view();
         reports.push(of_supervisor(&supervisor, &view));
-        reports.extend(view.actors.iter().map(|entry| of_actor(entry.as_ref(), &view)));
+        reports.extend(view.actors.iter().map(|entry| {
+            let policy = supervisor.policy_of(entry.vital());
+            of_actor(entry.as_ref(), &view, policy)
+        }));
         open.extend(view.supervisors.into_iter().rev());
     }
     reports
@@ -148,6 +154,7 @@ fn of_supervisor(supervisor: &Supervisor, view: &SupervisorView) -> ActorReport 
         parent: supervisor.parent_name().map(str::to_owned),
         state: view.phase,
         until: view.until,
+        policy: None,
         births: view.births,
         restarts: view.restarts.len(),
         intensity: view.intensity.restarts,
@@ -163,7 +170,7 @@ fn of_supervisor(supervisor: &Supervisor, view: &SupervisorView) -> ActorReport 
     }
 }
 
-fn of_actor(entry: &dyn Entry, view: &SupervisorView) -> ActorReport {
+fn of_actor(entry: &dyn Entry, view: &SupervisorView, policy: Policy) -> ActorReport {
     let vital = entry.vital();
     let life = lock(&vital.life);
     let slowest_micros = vital.slowest_micros.load(Ordering::Relaxed);
@@ -173,6 +180,7 @@ fn of_actor(entry: &dyn Entry, view: &SupervisorView) -> ActorReport {
         parent: Some(vital.parent.to_string()),
         state: life.state,
         until: life.until,
+        policy: Some(policy),
         births: life.births,
         restarts: view.restarts.iter().filter(|id| **id == vital.id).count(),
         intensity: view.intensity.restarts,

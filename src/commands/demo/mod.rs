@@ -43,7 +43,8 @@ fn length(text: &str) -> Result<Duration, String> {
 pub fn run(options: Options) -> Result<ExitCode> {
     crate::logging::start("warn");
     let kept = options.dir.is_some();
-    let temporary = if kept { None } else { Some(tempfile::tempdir().context("failed to make a directory")?) };
+    let temporary =
+        if kept { None } else { Some(tempfile::tempdir().context("failed to make a directory")?) };
     let dir = match (&options.dir, &temporary) {
         (Some(dir), _) => dir.clone(),
         (None, Some(temporary)) => temporary.path().to_owned(),
@@ -59,7 +60,8 @@ pub fn run(options: Options) -> Result<ExitCode> {
     println!("making a repository in {}", demo.display());
     let repository = Repository::create(&demo)?;
     let config = write_config(&dir, repository.path(), options.port)?;
-    let loaded = match greenroom_config::load(&LoadOptions { files: vec![config], ..LoadOptions::default() }) {
+    let loaded = match greenroom_config::load(&LoadOptions { files: vec![config], ..LoadOptions::default() })
+    {
         Ok(loaded) => loaded,
         Err(faults) => bail!("the demo's configuration is wrong:\n{}", faults.render(false)),
     };

@@ -99,7 +99,8 @@ impl Repository {
         let marker = "    /* MORE CHECKS */\n";
         Ok(match work {
             Work::Check => {
-                let check = format!("    CHECK(\"{n} words\", text_words(\"{}\") == {n});\n", "word ".repeat(n));
+                let check =
+                    format!("    CHECK(\"{n} words\", text_words(\"{}\") == {n});\n", "word ".repeat(n));
                 replace(&tests, marker, &format!("{check}{marker}"))?;
                 format!("Check texts of {n} words")
             }
@@ -198,7 +199,11 @@ mod tests {
         for _ in 0..2 * PLAN.len() * BRANCHES.len() {
             repository.work().unwrap();
         }
-        let log = Command::new("git").args(["log", "--oneline", "main"]).current_dir(repository.path()).output().unwrap();
+        let log = Command::new("git")
+            .args(["log", "--oneline", "main"])
+            .current_dir(repository.path())
+            .output()
+            .unwrap();
         assert!(String::from_utf8_lossy(&log.stdout).lines().count() > PLAN.len());
     }
 }

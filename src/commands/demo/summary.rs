@@ -39,15 +39,22 @@ pub async fn of(master: &Running) -> Result<String> {
 
 /// `p50 3.1 ms, p95 8.0 ms, most 9.2 ms`.
 fn spread(sorted_micros: &[i64]) -> String {
-    let at = |percent: usize| sorted_micros.get((sorted_micros.len().saturating_sub(1)) * percent / 100).copied();
+    let at =
+        |percent: usize| sorted_micros.get((sorted_micros.len().saturating_sub(1)) * percent / 100).copied();
     match (at(50), at(95), at(100)) {
-        (Some(p50), Some(p95), Some(most)) => format!("p50 {}, p95 {}, most {}", time(p50), time(p95), time(most)),
+        (Some(p50), Some(p95), Some(most)) => {
+            format!("p50 {}, p95 {}, most {}", time(p50), time(p95), time(most))
+        }
         _ => "none".to_owned(),
     }
 }
 
 fn time(micros: i64) -> String {
-    if micros < 1_000_000 { format!("{:.1} ms", micros as f64 / 1e3) } else { format!("{:.1} s", micros as f64 / 1e6) }
+    if micros < 1_000_000 {
+        format!("{:.1} ms", micros as f64 / 1e3)
+    } else {
+        format!("{:.1} s", micros as f64 / 1e6)
+    }
 }
 
 #[cfg(test)]
