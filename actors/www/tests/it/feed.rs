@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use greenroom_model::{BuildId, Op};
+use greenroom_model::{BuildId, LogId, LogKind, Op, StepId};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -232,5 +232,89 @@ async fn a_stop_closes_the_sockets_at_once() {
     assert_eq!(listener.reply(json!({"cmd": "ping", "_id": 1})).await["code"], 200);
     world.serving.stop(true).await;
     assert_eq!(listener.close_code().await, 1001);
+    world.finish().await;
+}
+
+/// A key with its numbers and slugs as the captures write them.
+fn pattern_of(key: &str) -> String {
+    let mut parts: Vec<_> =
+        key.split('/').map(|it| if it.parse::<i64>().is_ok() { "N" } else { it }.to_owned()).collect();
+    if parts.len() == 5 && parts[2] == "logs" {
+        parts[3] = "SLUG".into();
+    }
+    parts.join("/")
+}
+
+/// Captured keys of which there is nothing to tell here.
+const NOT_SEEN: [&str; 5] = [
+    "builders/N/stopped",
+    "masters/N/stopped",
+    "projects/N/update",
+    "test_result_sets/N/completed",
+    "test_result_sets/N/new",
+];
+
+#[actix_rt::test]
+async fn events_have_the_form_of_the_captured_ones() {
+    let world = World::new().await;
+    world.answer_controls(|_| Some(greenroom_model::ControlAnswer::Done(Value::Null))).await;
+    let captured: Value = serde_json::from_str(include_str!("../contract/ws_events.json")).unwrap();
+    let captured = captured.as_object().unwrap();
+    let mut listener = Listener::new(&world).await;
+    for pattern in captured.keys() {
+        let path: Vec<_> =
+            pattern.split('/').map(|it| if matches!(it, "N" | "SLUG") { "*" } else { it }).collect();
+        let start = json!({"cmd": "startConsuming", "path": path.join("/"), "_id": pattern});
+        assert_eq!(listener.reply(start).await["code"], 200);
+    }
+    seed(&world).await;
+    let worker = greenroom_model::WorkerId(1);
+    let results = greenroom_model::Results::Retry;
+    let scheduler = greenroom_model::SchedulerId(1);
+    world
+        .rw()
+        .write(vec![
+            Op::AddStep { id: StepId(70), build: BuildId(5), number: 0, name: "loud".into(), hidden: false },
+            Op::AddLog { id: LogId(70), step: StepId(70), name: "stdio".into(), kind: LogKind::Stdio },
+            Op::GrowLog { log: LogId(70), num_lines: 3 },
+            Op::DescribeBuild { build: BuildId(5), state_string: "compiling".into() },
+            Op::PauseWorker { worker, paused: true, reason: Some("maint".into()) },
+            Op::EnableScheduler { scheduler, enabled: false },
+            Op::FinishBuild { build: BuildId(5), results, state_string: "lost".into() },
+            Op::DisconnectWorker { worker },
+        ])
+        .await
+        .unwrap();
+    for (path, method) in [("workers/1", "pause"), ("workers/1", "unpause"), ("buildrequests/3", "cancel")] {
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"reason": "r"}});
+        assert_eq!(world.client.post(&format!("/api/v2/{path}"), &call).await.status, 200);
+    }
+    let bound = world.layer.control().bind("x");
+    let target = greenroom_model::ControlTarget::Build(BuildId(5));
+    bound.act(target, "stop", json!({"reason": "r"}), None).await.unwrap();
+    let mut faults = Vec::new();
+    let mut missing: BTreeSet<_> =
+        captured.keys().map(String::as_str).filter(|it| !NOT_SEEN.contains(it)).collect();
+    // A finished build is not stopped again, so nothing is asked of anybody.
+    missing.remove("control/builds/N/stop");
+    while !missing.is_empty() {
+        let Ok(event) = timeout(Duration::from_secs(10), listener.next()).await else { break };
+        let (key, shown) = (event["k"].as_str().unwrap(), event["m"].as_object().unwrap());
+        let pattern = pattern_of(key);
+        let Some(stock) = captured.get(&pattern) else { continue };
+        missing.remove(pattern.as_str());
+        if pattern.ends_with("properties/update") {
+            continue; // free keys
+        }
+        for (name, value) in stock["m"].as_object().unwrap() {
+            match shown.get(name) {
+                None => faults.push(format!("{key}: no {name}")),
+                Some(ours) if ours.is_null() || value.is_null() => {}
+                Some(ours) if std::mem::discriminant(ours) == std::mem::discriminant(value) => {}
+                Some(ours) => faults.push(format!("{key}: {name}: {value} against {ours}")),
+            }
+        }
+    }
+    assert!(missing.is_empty() && faults.is_empty(), "missing {missing:?}\n{}", faults.join("\n"));
     world.finish().await;
 }
