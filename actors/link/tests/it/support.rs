@@ -329,14 +329,18 @@ impl FakeWorker {
 
     /// The next frame of the master; none when the connection is over.
     async fn frame(&mut self) -> Option<MasterFrame> {
-        loop {
-            match soon("a frame of the master", self.socket.next()).await {
-                Some(Ok(Message::Binary(bytes))) => return Some(decode_from_master(&bytes).unwrap()),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(Message::Close(_))) | Some(Err(_)) | None => return None,
-                Some(Ok(other)) => panic!("unexpected {other:?}"),
+        // The patience is for the whole: pings come for ever.
+        soon("a frame of the master", async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Binary(bytes))) => return Some(decode_from_master(&bytes).unwrap()),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                    Some(Ok(other)) => panic!("unexpected {other:?}"),
+                }
             }
-        }
+        })
+        .await
     }
 
     /// The next request of the master.
