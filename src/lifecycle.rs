@@ -52,6 +52,7 @@ where
         let listener = bind(&settings)?;
         let address = listener.local_addr().context("failed to learn the address that was bound")?;
         let runtime = Runtime::builder().dice(Dice::from_os()).policies((&settings.supervision).into()).build();
+        crate::rehearse::begin(&runtime);
         let tree = Arc::new(Tree::raise(&runtime, settings.clone(), listener).await?);
         let running = Running { tree: tree.clone(), page: format!("http://{address}/") };
         let outcome = tokio::select! {

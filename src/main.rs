@@ -4,6 +4,7 @@ mod commands;
 mod http;
 mod lifecycle;
 mod logging;
+mod rehearse;
 mod tree;
 
 use std::process::ExitCode;
