@@ -10,6 +10,7 @@ use greenroom_model::*;
 use greenroom_runtime::Runtime;
 
 use crate::builds::BuildBook;
+use crate::properties::shelf::Shelf;
 use crate::runner::CommandRunner;
 
 /// How often ids, clocks and the like are looked at again when the data layer is behind.
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub recipes: HashMap<BuilderId, Arc<Recipe>>,
     pub workers: HashMap<WorkerId, Arc<WorkerSetup>>,
     pub builds: BuildBook,
+    pub properties: Shelf,
 }
 
 impl std::ops::Deref for Handles {
@@ -95,6 +97,14 @@ impl Handles {
                 }
                 other => return other,
             }
+        }
+    }
+
+    /// The properties of a buildset.
+    pub async fn buildset_properties(&self, buildset: BuildsetId) -> Result<Arc<Properties>, DataError> {
+        match self.properties.get(buildset) {
+            Some(properties) => Ok(properties),
+            None => Ok(self.ro().buildset_properties(buildset).await?.value.unwrap_or_default()),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::change_sources::git_poller;
 use crate::control_desk::{ControlDesk, Owners};
 use crate::handles::{Handles, Inner, Recipe, WorkerSetup, settle};
 use crate::messages::{AbandonBuild, StopClaiming};
+use crate::properties::shelf::Shelf;
 use crate::runner::CommandRunner;
 use crate::schedulers::change_scheduler::Identity;
 use crate::schedulers::{AnyBranch, ForceScheduler, SchedulerFront, SingleBranch, force};
@@ -146,8 +147,8 @@ impl ProcessLayer {
         let hot = rw.ro().hot();
         let workers = workers(&settings, &hot)?;
         let recipes = recipes(&settings, &hot, &workers)?;
-        let (runtime, builds) = (parent.runtime(), BuildBook::default());
-        let h = Handles::new(Inner { rw, runner, runtime, settings, recipes, workers, builds });
+        let (runtime, builds, properties) = (parent.runtime(), BuildBook::default(), Shelf::default());
+        let h = Handles::new(Inner { rw, runner, runtime, settings, recipes, workers, builds, properties });
         recover(&h).await?;
 
         let supervisor = parent.supervisor(SupervisorSpec::new("process"));

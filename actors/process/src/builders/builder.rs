@@ -83,9 +83,10 @@ async fn rebuild(h: &Handles, id: BuildId, act: ControlId) -> Result<Handled, Da
         return Ok(Handled::Answered);
     };
     let buildset = buildset_of(h, &request).await?;
-    let properties = h.ro().buildset_properties(buildset.id).await?.value.unwrap_or_default();
+    let properties = h.buildset_properties(buildset.id).await?;
     let (new, new_request) = (h.new_id::<BuildsetId>().await?, h.new_id::<BuildRequestId>().await?);
     let answer = ControlAnswer::Done(json!([new.0, { build.builder.0.to_string(): new_request.0 }]));
+    h.properties.put(new, &properties);
     let buildset = NewBuildset {
         id: new,
         requests: vec![(new_request, build.builder)],

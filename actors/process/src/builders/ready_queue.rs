@@ -433,6 +433,29 @@ mod tests {
         assert_eq!(queue.waiting(), 0);
     }
 
+    /// 500 builders on 50 workers with a backlog: what a decision costs must not follow the backlog. (A scan of it would
+    /// take a hundred times as long at ten times the size, all decisions together.)
+    #[test]
+    fn a_decision_does_not_cost_more_when_more_is_waiting() {
+        let time = |backlog: i64| {
+            let ids: Vec<i64> = (1..=50).collect();
+            let workers: Vec<(i64, u32)> = ids.iter().map(|id| (*id, 8)).collect();
+            let builders: Vec<(i64, &[i64])> = (1..=500).map(|id| (id, ids.as_slice())).collect();
+            let mut queue = ready(queue(&workers, &builders), &ids);
+            for request in 1..=backlog {
+                queue.add(BuildRequestId(request), BuilderId(1 + request % 500), request % 3);
+            }
+            let begun = std::time::Instant::now();
+            for build in 1..=2_000 {
+                assert!(queue.decide(BuildId(build)).is_some());
+                queue.release(BuildId(build));
+            }
+            begun.elapsed()
+        };
+        let (small, large) = (time(2_000), time(50_000));
+        assert!(large < small * 8, "{small:?} with 2,000 waiting, {large:?} with 50,000");
+    }
+
     /// A plain model: look at everything, each time.
     #[derive(Default)]
     struct Model {

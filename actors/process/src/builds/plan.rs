@@ -76,8 +76,7 @@ pub(crate) async fn start_build(
 ) -> Result<Plan, StartError> {
     let place = h.runner.place(worker.id).ok_or(StartError::WorkerGone)?;
     let buildset = buildset_of(h, request).await?;
-    let given = h.ro().buildset_properties(request.buildset).await?.value;
-    let given = given.unwrap_or_default();
+    let given = h.buildset_properties(request.buildset).await?;
     let origins = Origins { recipe, worker, place: &place, buildset: &buildset, given: &given };
     let (properties, fault) = properties::assemble(&origins).await;
     let steps = plan_steps(h, recipe).await?;

@@ -24,6 +24,8 @@ use crate::steps::{StepEnd, git, set_property, shell};
 const INTERRUPT_PATIENCE: Duration = Duration::from_secs(60);
 /// The same when the master itself is about to stop.
 const ABANDON_PATIENCE: Duration = Duration::from_secs(2);
+/// A command that takes longer lets what was held back for the next write be stored meanwhile.
+const SHOWN_AFTER: Duration = Duration::from_millis(100);
 
 /// Why a run ended without a result of its own.
 #[derive(Debug, thiserror::Error)]
@@ -211,6 +213,13 @@ impl Run {
         Ok(())
     }
 
+    /// What is held back is stored soon, without waiting for it.
+    fn show_held(&mut self) {
+        for op in std::mem::take(&mut self.held) {
+            self.journal.push(op);
+        }
+    }
+
     async fn finish_log(&self, log: LogId) -> Result<i64> {
         loop {
             match self.h.rw.finish_log(log).await {
@@ -257,10 +266,15 @@ impl Run {
                 }
             }
         }
-        let end = tokio::select! {
-            biased;
-            end = h.runner.wait(worker, &id) => end,
-            interruption = self.interruption() => return Ok(self.interrupt(&id, interruption).await),
+        let wait = h.runner.wait(worker, &id);
+        tokio::pin!(wait);
+        let end = loop {
+            tokio::select! {
+                biased;
+                end = &mut wait => break end,
+                interruption = self.interruption() => return Ok(self.interrupt(&id, interruption).await),
+                () = tokio::time::sleep(SHOWN_AFTER), if !self.held.is_empty() => self.show_held(),
+            }
         };
         Ok(match end {
             CommandEnd::Finished(finished) => CommandResult::Finished(finished),
@@ -356,7 +370,8 @@ impl Run {
         }
     }
 
-    /// Sets a property of the build; stored soon.
+    /// Sets a property of the build. It is stored with the next awaited write, or while a longer command runs: so a build of
+    /// short steps costs no write of its own for it.
     pub(crate) fn set_property(&mut self, name: &str, value: Value, source: &str) {
         let property = Property(value, source.to_owned());
         if self.plan.properties.get(name) == Some(&property) {
@@ -364,7 +379,7 @@ impl Run {
         }
         self.plan.properties.insert(name.to_owned(), property.clone());
         let properties = Properties::from([(name.to_owned(), property)]);
-        self.journal.push(Op::SetProperties { build: self.plan.build.id, properties });
+        self.held.push(Op::SetProperties { build: self.plan.build.id, properties });
     }
 
     /// What expressions see now.

@@ -3,6 +3,8 @@
 //! Later wins: the builder's, those of the buildset (which hold the changes' and the scheduler's), the worker's, and the
 //! standard ones, which nobody can override.
 
+pub(crate) mod shelf;
+
 use greenroom_model::*;
 use serde_json::{Value, json};
 

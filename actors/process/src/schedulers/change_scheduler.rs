@@ -220,9 +220,10 @@ async fn buildset(h: &Handles, identity: &Identity, waiting: &Waiting) -> Result
     }
     let mut properties = waiting.buildset_properties();
     properties.extend(configured(&identity.config.properties));
-    let reason = identity.config.reason.clone();
+    let (id, reason) = (h.new_id().await?, identity.config.reason.clone());
+    h.properties.put(id, &properties);
     Ok(Op::AddBuildset(Box::new(NewBuildset {
-        id: h.new_id().await?,
+        id,
         requests,
         sourcestamps: waiting.newest.values().map(|(_, stamp)| StampRef::Existing(*stamp)).collect(),
         reason: reason

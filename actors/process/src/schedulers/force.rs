@@ -130,6 +130,7 @@ async fn buildset(
         requests.iter().map(|(request, builder)| (builder.0.to_string(), json!(request.0))).collect();
     let mut properties = configured(&identity.config.properties);
     properties.extend(wish.properties);
+    h.properties.put(id, &properties);
     let buildset = NewBuildset {
         id,
         requests,

@@ -228,7 +228,7 @@ async fn what_an_earlier_life_left_running_is_repeated() {
 }
 
 #[actix_rt::test]
-async fn a_trivial_build_waits_for_two_writes_and_costs_few() {
+async fn a_trivial_build_costs_two_writes_beside_those_that_asked_for_it() {
     let farm = Farm::start(SIMPLE).await;
     farm.force_builder("linux").await;
     farm.finished("linux", 1).await;
@@ -240,8 +240,22 @@ async fn a_trivial_build_waits_for_two_writes_and_costs_few() {
     farm.finished("linux", 2).await;
     farm.settle().await;
     let after = farm.report("db-writer").await.observed;
+    let commits = after["commits"].as_u64().unwrap() - before["commits"].as_u64().unwrap();
+    assert_eq!(commits, 4, "the wish; buildset and answer; claim and begin; the end of everything");
     let events = farm.hot().clock.head(farm.data.me()) - events;
-    eprintln!("{before} {after} {events}");
+    assert!(events <= 20, "{events} events");
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn what_a_build_learns_is_seen_while_a_longer_command_runs() {
+    let farm = Farm::start(SIMPLE).await;
+    farm.workers.play(|_| Play::Hang);
+    farm.force_builder("linux").await;
+    let build = farm.running("linux", 1).await.id;
+    let number =
+        |hot: &greenroom_data::Hot| hot.properties.get(&build)?.get("buildnumber").map(|it| it.0.clone());
+    assert_eq!(farm.until("its number", number).await, json!(1));
     farm.finish().await;
 }
 

@@ -207,7 +207,11 @@ async fn a_merge_tells_what_the_branch_did_not_have() {
     words.sort();
     assert_eq!(words, ["m1", "t1"]);
     let hot = farm.hot();
-    assert_eq!(hot.changes.values().next_back().unwrap().files, ["file2"], "what the merge brought to its branch");
+    assert_eq!(
+        hot.changes.values().next_back().unwrap().files,
+        ["file2"],
+        "what the merge brought to its branch"
+    );
     farm.finish().await;
 }
 
