@@ -99,6 +99,7 @@ impl Distributor {
         }
         for worker in hot.workers.values() {
             self.queue.set_readiness(worker.id, self.readiness(worker));
+            self.dismiss_if_idle(worker);
         }
         for request in hot.waiting_requests() {
             self.queue.add(request.id, request.builder, request.priority);
@@ -167,7 +168,7 @@ impl Distributor {
                     self.dismiss_if_idle(worker);
                 }
             }
-            Record::Build(build) if build.master == self.h.me() && !self.flights.contains_key(&build.id) => {
+            Record::Build(build) if build.master == self.h.me() && !self.is_known(build.id) => {
                 // started by an earlier birth, or by a write whose answer was lost
                 self.queue.occupy(build.id, build.builder, build.worker);
                 self.h.builds.ensure(&self.h, build.id, FirstBirth::FromRecords);
@@ -176,12 +177,28 @@ impl Distributor {
         }
     }
 
-    /// A worker that was asked to stop when it is done, and is.
+    /// Whether a build has its slot, or is about to get its actor.
+    fn is_known(&self, build: BuildId) -> bool {
+        self.flights.contains_key(&build) || self.queue.holds_slot(build)
+    }
+
+    /// A worker that was asked to stop when it is done, and is: it is sent away. Once it is gone the wish is fulfilled, so that
+    /// it is welcome when somebody starts it again.
     fn dismiss_if_idle(&self, worker: &Worker) {
-        let here = worker.connected_to.contains(&self.h.me());
-        if worker.graceful && here && self.queue.used(worker.id) == 0 {
-            let (h, id) = (self.h.clone(), worker.id);
-            actix_rt_spawn(async move { h.runner.shut_down(id, "asked to stop when idle").await });
+        if !worker.graceful {
+            return;
+        }
+        let (h, id) = (self.h.clone(), worker.id);
+        if worker.connected_to.is_empty() {
+            actix::spawn(async move {
+                if let Err(error) =
+                    h.persist(vec![Op::SetWorkerGraceful { worker: id, graceful: false }]).await
+                {
+                    tracing::warn!(worker.id = id.0, %error, "a worker that went stays asked to stop");
+                }
+            });
+        } else if worker.connected_to.contains(&h.me()) && self.queue.used(id) == 0 {
+            actix::spawn(async move { h.runner.shut_down(id, "asked to stop when idle").await });
         }
     }
 
@@ -194,11 +211,6 @@ impl Distributor {
             }
         }
     }
-}
-
-/// A short errand without a result, on this arbiter.
-fn actix_rt_spawn(errand: impl Future<Output = ()> + 'static) {
-    actix::spawn(errand);
 }
 
 impl Supervised for Distributor {

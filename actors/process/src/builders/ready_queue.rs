@@ -122,6 +122,11 @@ impl ReadyQueue {
         self.running.len()
     }
 
+    /// Whether a build holds a slot.
+    pub fn holds_slot(&self, build: BuildId) -> bool {
+        self.running.contains_key(&build)
+    }
+
     /// How many builds a worker runs.
     pub fn used(&self, worker: WorkerId) -> u32 {
         self.workers.get(&worker).map_or(0, |it| it.used)

@@ -205,6 +205,12 @@ async fn workers_are_paused_and_sent_away_when_they_are_done() {
     })
     .await;
     assert_eq!(farm.workers.shut_down_workers(), [worker]);
+    farm.disconnect("w1").await;
+    farm.until("the wish to be fulfilled", |hot| (!hot.workers.get(&worker.0)?.graceful).then_some(())).await;
+    farm.workers.play(|_| Play::Exit(0));
+    farm.connect("w1").await;
+    farm.force_builder("linux").await;
+    assert_eq!(farm.finished("linux", 2).await.results, Some(Results::Success));
     assert!(matches!(farm.ask(target, "dance", json!({})).await, ControlAnswer::Failed(_)));
     farm.finish().await;
 }
