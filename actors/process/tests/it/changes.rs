@@ -168,3 +168,30 @@ async fn a_push_is_built_at_once() {
     }
     farm.finish().await;
 }
+
+#[actix_rt::test]
+async fn a_scheduler_whose_events_are_gone_lists_the_changes_instead() {
+    let mut farm = Farm::start(SIMPLE).await;
+    farm.push("main", "before").await;
+    farm.finished("linux", 1).await;
+    farm.close(Duration::from_secs(1)).await;
+    for number in 0..450 {
+        farm.push(if number % 10 == 0 { "main" } else { "topic" }, &format!("r{number}")).await;
+    }
+    // its clock is of another life of the database: what came after it is not kept
+    let scheduler = farm.scheduler("main");
+    let stored = farm.data.ro().scheduler_state(scheduler).await.unwrap().value;
+    let state = write::SchedulerState { clock: Some(Clock::start(4711)), pending: stored.pending };
+    farm.write(vec![Op::SaveScheduler { scheduler, state }]).await;
+    farm.open().await;
+    farm.finished("linux", 46).await;
+    farm.push("main", "after").await;
+    farm.finished("linux", 47).await;
+    farm.settle().await;
+    let revisions: Vec<String> = stamps(&farm).into_iter().filter_map(|it| it.1).collect();
+    let missed = (0..450).step_by(10).map(|number| format!("r{number}"));
+    let wanted: Vec<String> =
+        ["before".to_owned()].into_iter().chain(missed).chain(["after".to_owned()]).collect();
+    assert_eq!(revisions, wanted, "each once and in order");
+    farm.finish().await;
+}

@@ -171,3 +171,40 @@ async fn whoever_dies_under_load_nothing_is_lost_and_nothing_doubled() {
     }
     farm.finish().await;
 }
+
+/// The data layer's own actors die while builds run: nobody's build is disturbed.
+#[actix_rt::test]
+async fn builds_do_not_notice_the_death_of_the_data_layers_actors() {
+    let mut farm = Farm::start(THREE_STEPS).await;
+    farm.workers.play(|_| Play::Later(Duration::from_millis(700), 0));
+    let below = ["db-writer", "data", "log-writer", "db-reader", "broker", "hub/actors"];
+    for (number, name) in (1_i64..).zip(below) {
+        farm.force_builder("linux").await;
+        farm.panic(name).await;
+        let build = farm.finished("linux", number).await;
+        assert_eq!(
+            build.results,
+            Some(Results::Success),
+            "after the death of {name}: {}",
+            build.state_string
+        );
+        tokio::time::sleep(Duration::from_secs(7)).await;
+    }
+    farm.settle().await;
+    assert_eq!((farm.hot().total_builds, farm.workers.sent().len()), (6, 18));
+    assert_eq!(farm.report("distributor").await.births, 1, "those above live on");
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_builder_whose_properties_cannot_be_evaluated_says_so_in_its_builds() {
+    let toml = SIMPLE
+        .replace("[builders.linux]\n", "[builders.linux]\nproperties = { x = \"${{ prop.missing }}\" }\n");
+    let farm = Farm::start(&toml).await;
+    farm.force_builder("linux").await;
+    let build = farm.finished("linux", 1).await;
+    assert_eq!(build.results, Some(Results::Exception));
+    assert!(build.state_string.contains("there is no `missing`"), "{}", build.state_string);
+    assert_eq!(farm.workers.sent().len(), 0);
+    farm.finish().await;
+}
