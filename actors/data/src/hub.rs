@@ -28,6 +28,8 @@ pub const QUEUE_EVENTS: usize = 1_000;
 pub const QUEUE_BYTES: usize = 1 << 20;
 /// How often a hub makes sure that the DataActor knows it.
 const REJOIN_EVERY: Duration = Duration::from_secs(1);
+/// How long to wait before a refused join is tried again: the DataActor is loading its state.
+const JOIN_AGAIN: Duration = Duration::from_millis(5);
 
 /// Frames in a row, as the DataActor passes them on.
 #[derive(Clone, Message)]
@@ -182,9 +184,9 @@ impl Handler<Joined> for Hub {
     type Result = ();
 
     fn handle(&mut self, Joined(end): Joined, ctx: &mut Context<Self>) {
-        self.joining = false;
         match end {
             TaskEnd::Done(Ok(start)) => {
+                self.joining = false;
                 let at = Position { birth: start.birth, next_frame: start.next_frame };
                 // Batches that overtook this answer have moved the position on already.
                 let known =
@@ -198,7 +200,12 @@ impl Handler<Joined> for Hub {
                     self.clock.store(Arc::new(start.clock));
                 }
             }
-            TaskEnd::Done(Err(_)) => {} // the next tick tries again
+            TaskEnd::Done(Err(_)) => {
+                ctx.run_later(JOIN_AGAIN, |act, _| {
+                    act.joining = false;
+                    act.join();
+                });
+            }
             TaskEnd::Panicked(why) => fail(ctx, why),
         }
     }
