@@ -207,8 +207,9 @@ impl Agent {
                     tracing::info!(master.address = self.address, "connected");
                     let since = Instant::now();
                     let end = session::serve(socket, self).await;
-                    // A master that drops us at once is no reason to come back at once.
-                    if since.elapsed() >= STABLE {
+                    // A master that closes at once does not want us at once; one that broke off has died, and its next
+                    // start waits for us.
+                    if since.elapsed() >= STABLE || matches!(end, session::End::Broken(_)) {
                         backoff.reset();
                     }
                     match end {
