@@ -80,6 +80,13 @@ impl Farm {
         farm
     }
 
+    /// Adds to the configuration; the master reads it when it starts.
+    pub fn add_config(&self, more: &str) {
+        use std::io::Write;
+        let file = std::fs::OpenOptions::new().append(true).open(self.path("farm.toml"));
+        file.expect("the configuration").write_all(more.as_bytes()).expect("the configuration is written");
+    }
+
     /// How its master is started.
     pub fn command(&self) -> Command {
         let mut command = binary();
@@ -191,9 +198,19 @@ impl Drop for Farm {
         self.kill_master();
         process::sweep(&format!("STORY_OF_GREENROOM={}", self.mark()));
         if std::thread::panicking() {
-            let log = self.master_log();
+            self.print_logs();
+        }
+    }
+}
+
+impl Farm {
+    /// The ends of all logs, for the message of a failure.
+    fn print_logs(&self) {
+        let files = std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten().map(|it| it.path());
+        for path in files.filter(|it| it.extension().is_some_and(|it| it == "log")) {
+            let log = String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()).into_owned();
             let tail: Vec<_> = log.lines().rev().take(60).collect();
-            eprintln!("--- the end of the master's log ---");
+            eprintln!("--- the end of {} ---", path.display());
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }
     }
