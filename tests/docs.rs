@@ -1,6 +1,8 @@
 //! Documents stay true where a machine can tell: TOML blocks load, links and anchors lead somewhere, targets and subcommands
 //! that are named exist, the table of arrows is the one that is enforced.
 
+#![allow(clippy::expect_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
