@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use greenroom_config::{DatabaseUrl, Settings};
-use greenroom_data::Ro;
+use greenroom_data::{Control, Ro};
 use greenroom_runtime::{Dice, Runtime};
 use greenroom_status::Print;
 
@@ -33,6 +33,11 @@ impl Running {
     /// Reads its state.
     pub fn ro(&self) -> Ro {
         self.tree.ro()
+    }
+
+    /// Asks for acts.
+    pub fn control(&self) -> Control {
+        self.tree.control()
     }
 
     /// Prints a line for every build that ends.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix_rt::Arbiter;
 use anyhow::{Context, Result};
 use greenroom_config::Settings;
-use greenroom_data::{DataLayer, DataOptions, Ro};
+use greenroom_data::{Control, DataLayer, DataOptions, Ro};
 use greenroom_link::{LinkLayer, LinkOptions};
 use greenroom_process::{ProcessLayer, ProcessOptions};
 use greenroom_runtime::{ChildSpec, Runtime, Supervisor, SupervisorSpec};
@@ -21,7 +21,10 @@ use tokio::sync::Mutex;
 use crate::lifecycle::database_url;
 
 /// A row of the table.
-#[cfg_attr(not(test), allow(dead_code, reason = "for readers, and for the test that holds the tree against it"))]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "for readers, and for the test that holds the tree against it")
+)]
 pub struct Row {
     /// The supervisor.
     pub supervisor: &'static str,
@@ -132,6 +135,11 @@ impl Tree {
         self.data.ro()
     }
 
+    /// Asks for acts.
+    pub fn control(&self) -> Control {
+        self.data.control()
+    }
+
     /// Adds the listener that prints a line for every build that ends.
     pub fn add_console(&self, print: Print) {
         let (ro, state) = (self.data.ro(), self.data.listener_state("console"));
@@ -230,7 +238,8 @@ mod tests {
     #[test]
     fn the_running_tree_is_that_of_the_table() {
         let dir = tempfile::tempdir().unwrap();
-        let loaded = greenroom_config::load_text(CONFIG, dir.path()).unwrap_or_else(|f| panic!("{}", f.render(false)));
+        let loaded =
+            greenroom_config::load_text(CONFIG, dir.path()).unwrap_or_else(|f| panic!("{}", f.render(false)));
         actix_rt::System::new().block_on(async {
             let runtime = Runtime::builder().build();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -247,10 +256,18 @@ mod tests {
                         && row.kind == actor.kind
                         && restart.as_deref() == Some(row.restart)
                 });
-                assert!(known, "not in the table: {} ({}) under {parent}: {:?}", actor.name, actor.kind, actor.policy);
+                assert!(
+                    known,
+                    "not in the table: {} ({}) under {parent}: {:?}",
+                    actor.name, actor.kind, actor.policy
+                );
             }
             for row in TABLE.iter().filter(|row| !PASSING.contains(&row.child)) {
-                assert!(live.iter().any(|a| fits(row.child, &a.name)), "in the table, and not running: {}", row.child);
+                assert!(
+                    live.iter().any(|a| fits(row.child, &a.name)),
+                    "in the table, and not running: {}",
+                    row.child
+                );
             }
             assert_eq!(tree.stop(Duration::from_secs(10)).await, Vec::<String>::new());
         });

@@ -48,8 +48,11 @@ pub fn run(options: Options) -> Result<ExitCode> {
             data_dir: settings.master.data_dir.clone(),
             master_name: settings.master.name.to_string(),
         };
-        let layer = DataLayer::start(&runtime.root(), data).await.context("failed to start the data layer")?;
-        greenroom_process::configure(&layer.rw(), &settings).await.context("failed to store the configuration")?;
+        let layer =
+            DataLayer::start(&runtime.root(), data).await.context("failed to start the data layer")?;
+        greenroom_process::configure(&layer.rw(), &settings)
+            .await
+            .context("failed to store the configuration")?;
         let filler = Filler::new(layer.rw(), options.steps)?;
         let changes = stream::iter(0..options.changes).map(|n| filler.change(n));
         changes.buffer_unordered(64).try_collect::<()>().await?;
@@ -154,7 +157,12 @@ impl Filler {
             ops.push(Op::StartStep { step, state_string: "running".into() });
             ops.push(Op::AddLog { id: log, step, name: "stdio".into(), kind: LogKind::Stdio });
             ops.push(Op::FinishLog { log, num_lines: 0 });
-            ops.push(Op::FinishStep { step, results: Results::Success, state_string: "done".into(), hidden: false });
+            ops.push(Op::FinishStep {
+                step,
+                results: Results::Success,
+                state_string: "done".into(),
+                hidden: false,
+            });
         }
         // One in ten fails, so that lists look like lists.
         let results = if n % 10 == 9 { Results::Failure } else { Results::Success };

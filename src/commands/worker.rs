@@ -29,7 +29,8 @@ pub struct Options {
 
 /// Runs until the master or a signal says stop.
 pub fn run(options: Options) -> Result<ExitCode> {
-    crate::logging::start("info");
+    // One that a master starts shares its terminal; the master says when it comes and goes.
+    crate::logging::start(if options.end_with_stdin { "error" } else { "info" });
     let password = greenroom_worker::read_password(&options.password_file)?;
     let mut agent = AgentOptions::new(options.master, options.name, password, options.dir);
     agent.end_with_stdin = options.end_with_stdin;

@@ -163,7 +163,7 @@ pub(crate) fn show<E>(entity: Arc<E>, json: String) -> Shown<E> {
 }
 
 /// An entity kind that can be read through [`crate::Ro`].
-pub trait Readable: Entity + Send + Sync + 'static + Sized {
+pub trait Readable: greenroom_db::Stored {
     /// Its public form without optional parts.
     fn render(&self, lookup: &dyn Lookup) -> String;
 

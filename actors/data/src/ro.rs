@@ -109,10 +109,7 @@ impl Ro {
     }
 
     /// One entity; from the hot state if it is there.
-    pub async fn get<E: Readable>(&self, id: i64) -> Result<Snapshot<Option<Shown<E>>>, DataError>
-    where
-        db::DbReader: actix::Handler<db::Get<E>>,
-    {
+    pub async fn get<E: Readable>(&self, id: i64) -> Result<Snapshot<Option<Shown<E>>>, DataError> {
         let hot = self.hot();
         let found = E::table(&hot).and_then(|t| t.get(&id)).cloned();
         let complete = E::table(&hot).is_some() && E::floor(&hot).is_none();
@@ -124,10 +121,7 @@ impl Ro {
     }
 
     /// A page of entities; from the hot state if that has all the query needs.
-    pub async fn list<E: Readable>(&self, query: Query) -> Result<Snapshot<Page<Shown<E>>>, DataError>
-    where
-        db::DbReader: actix::Handler<db::List<E>>,
-    {
+    pub async fn list<E: Readable>(&self, query: Query) -> Result<Snapshot<Page<Shown<E>>>, DataError> {
         let hot = self.hot();
         if let Some(value) = from_hot::<E>(&hot, &query) {
             return Ok(Snapshot { value, clock: hot.clock.clone() });

@@ -111,12 +111,21 @@ impl Rw {
     /// the next piece, so that memory stays bounded. The text is announced within a quarter of a second.
     pub async fn append_log(&self, log: LogId, stream: LogStream, text: Bytes) -> Result<(), DataError> {
         let message = db::Append { log, stream: stream.into(), text };
-        self.ro.shared.log_writer.ask(message).await?.map_err(DataError::unavailable)
+        self.ro.shared.log_writer.ask(message).await?.map_err(|error| log_error(log, error))
     }
 
     /// Ends a log: everything appended is durable, an unterminated last line gets its `\n`. Gives the number of lines, for
     /// [`Op::FinishLog`] (which the caller writes).
     pub async fn finish_log(&self, log: LogId) -> Result<i64, DataError> {
-        self.ro.shared.log_writer.ask(db::FinishLog { log }).await?.map_err(DataError::unavailable)
+        let ended = self.ro.shared.log_writer.ask(db::FinishLog { log }).await?;
+        ended.map_err(|error| log_error(log, error))
+    }
+}
+
+/// A log that has ended takes no more text, however often it is asked.
+fn log_error(log: LogId, error: db::LogError) -> DataError {
+    match error {
+        db::LogError::Finished => Refusal::Final(format!("log {log}")).into(),
+        db::LogError::Unavailable(_) | db::LogError::Damaged(_) => DataError::unavailable(error),
     }
 }

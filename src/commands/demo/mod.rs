@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use greenroom_config::LoadOptions;
 use greenroom_model::restart::Span;
+use greenroom_model::{ControlAnswer, ControlTarget};
+use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
@@ -91,6 +93,13 @@ async fn play(master: Running, mut repository: Repository, options: Options) -> 
         println!("somebody pushes a commit every {} s; Ctrl-C ends the demo\n", options.every.as_secs());
     }
     master.tell_builds(Arc::new(|line: &str| println!("{line}")));
+    // Something to look at at once: one build of every builder.
+    let all = ControlTarget::ForceScheduler("force".to_owned());
+    let params = json!({"reason": "the demo begins", "branch": "main"});
+    let forced = master.control().bind("demo").act(all, "force", params, None).await?;
+    if let ControlAnswer::Invalid(why) = forced {
+        bail!("the first builds were refused: {why}");
+    }
     let ends = options.run_for.map(|d| Instant::now() + d);
     // The first commit comes at once, when the poller has seen where the branches stand.
     let mut next = Instant::now() + first_commit_after(options.every);

@@ -22,9 +22,6 @@ const FILES: &[(&str, &str)] = &[
 const AUTHORS: &[(&str, &str)] =
     &[("Ada", "ada@example.org"), ("Brook", "brook@example.org"), ("Casey", "casey@example.org")];
 
-/// The branches that get commits, in turn.
-const BRANCHES: &[&str] = &["main", "main", "feature/words", "main", "release/1.0"];
-
 /// What a commit does to the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
@@ -40,9 +37,19 @@ enum Work {
     Tidy,
 }
 
-/// What is done, over and over.
-const PLAN: &[Work] =
-    &[Work::Check, Work::Sloppy, Work::Check, Work::Break, Work::Mend, Work::Check, Work::Tidy, Work::Check];
+/// What is done where, over and over.
+const PLAN: &[(&str, Work)] = &[
+    ("main", Work::Sloppy),
+    ("main", Work::Break),
+    ("feature/words", Work::Check),
+    ("main", Work::Mend),
+    ("release/1.0", Work::Check),
+    ("main", Work::Tidy),
+    ("feature/words", Work::Break),
+    ("main", Work::Check),
+    ("feature/words", Work::Mend),
+    ("main", Work::Check),
+];
 
 const BROKEN: &str = "    CHECK(\"the mean of nothing is 1\", stats_mean(values, 0) == 1);\n";
 const UNUSED: &str = "    int unused_so_far;\n";
@@ -83,8 +90,7 @@ impl Repository {
 
     /// Makes the next commit of the plan and pushes it. Tells what was done.
     pub fn work(&mut self) -> Result<String> {
-        let turn = self.commits - 1;
-        let (branch, work) = (BRANCHES[turn % BRANCHES.len()], PLAN[turn % PLAN.len()]);
+        let (branch, work) = PLAN[(self.commits - 1) % PLAN.len()];
         git(&self.clone, &["checkout", "--quiet", branch])?;
         let message = self.edit(work)?;
         self.commit(&message)?;
@@ -196,7 +202,7 @@ mod tests {
     fn the_committer_can_go_on_for_long() {
         let dir = tempfile::tempdir().unwrap();
         let mut repository = Repository::create(dir.path()).unwrap();
-        for _ in 0..2 * PLAN.len() * BRANCHES.len() {
+        for _ in 0..3 * PLAN.len() {
             repository.work().unwrap();
         }
         let log = Command::new("git")
