@@ -173,6 +173,16 @@ impl DataLayer {
         ListenerState { rw: self.rw.clone(), name: name.to_owned() }
     }
 
+    /// Removes events of this master that are older than `older_than` and not among its newest `keep`. The DbWriter does so by
+    /// itself (an hour, a million); this is for whoever wants less. Gives the number up to which events are gone.
+    ///
+    /// # Errors
+    /// If the database cannot do it now.
+    pub async fn prune_events(&self, older_than: Timestamp, keep: i64) -> Result<i64, DataError> {
+        let pruned = self.rw.ro.shared.writer.ask(db::Prune { older_than, keep }).await?;
+        pruned.map(|p| p.floor).map_err(DataError::unavailable)
+    }
+
     /// Stops in good order: stores all log text, says that this master is no longer active, ends the actors.
     pub async fn stop(&self, grace: Duration) -> StopReport {
         if let Err(error) = self.rw.ro.shared.log_writer.ask_within(grace, db::FlushLogs).await {

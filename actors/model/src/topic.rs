@@ -84,7 +84,7 @@ impl From<i64> for Element {
 }
 
 impl From<&'static str> for Element {
-    /// For words of [`WORDS`] and any other static text.
+    /// For the fixed words of keys and any other static text.
     fn from(word: &'static str) -> Self {
         match WORDS.iter().find(|w| **w == word) {
             Some(word) => Element::Word(word),

@@ -142,6 +142,35 @@ async fn a_clock_that_cannot_be_served_is_told_so() {
 }
 
 #[actix_rt::test]
+async fn what_was_pruned_is_gone_and_never_silently_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = TestWorld::in_real_time();
+    let layer = start(&world, "sqlite://t.db", dir.path()).await;
+    let begun = head(&layer).await;
+    for paused in [true, false, true] {
+        layer.rw().write(vec![Op::PauseWorker { worker: WorkerId(1), paused, reason: None }]).await.unwrap();
+    }
+    let end = head(&layer).await;
+    // The newest event stays; what lies before it goes.
+    let floor = layer.prune_events(Timestamp(i64::MAX), 1).await.unwrap();
+    assert_eq!(floor, end.head(layer.me()) - 1);
+    layer.stop(GRACE).await;
+    world.finish().await;
+
+    // Another life, which has nothing in memory.
+    let world = TestWorld::in_real_time();
+    let layer = start(&world, "sqlite://t.db", dir.path()).await;
+    assert_eq!(layer.ro().subscribe(everything(), Some(begun)).await.err(), Some(DataError::Gone));
+    let mut rest = layer.ro().subscribe(everything(), Some(end.clone())).await.unwrap();
+    let now = head(&layer).await;
+    let mut client = Client::begin(end, versions(&layer.ro().hot()));
+    client.versions.clear();
+    follow(&mut rest, &mut client, &now).await;
+    layer.stop(GRACE).await;
+    world.finish().await;
+}
+
+#[actix_rt::test]
 async fn a_subscriber_that_does_not_keep_up_is_cut_and_resumes() {
     let world = TestWorld::in_real_time();
     let dir = tempfile::tempdir().unwrap();
