@@ -225,30 +225,9 @@ impl Supervised for DataActor {
 }
 
 async fn load(reader: Front<DbReader>) -> Result<Loaded, DataError> {
-    // The counts stand in transactions of their own: again, if something happened in between.
-    loop {
-        let totals = [
-            total::<Build>(&reader).await?,
-            total::<Change>(&reader).await?,
-            total::<BuildRequest>(&reader).await?,
-            total::<Buildset>(&reader).await?,
-        ];
-        let (builds, changes) = (RECENT_BUILDS as u64, RECENT_CHANGES as u64);
-        let message = LoadHot { builds, changes, buildsets: builds, requests: builds };
-        let loaded = read(&reader, message).await?;
-        if totals.iter().all(|(_, clock)| *clock == loaded.clock) {
-            return Ok(Loaded { state: loaded.value, clock: loaded.clock, totals: totals.map(|(n, _)| n) });
-        }
-    }
-}
-
-async fn total<E>(reader: &Front<DbReader>) -> Result<(u64, Clock), DataError>
-where
-    E: Entity + Send + Sync + 'static,
-    DbReader: Handler<greenroom_db::List<E>>,
-{
-    let page = read(reader, greenroom_db::List::<E>::new(Query::default().limit(0))).await?;
-    Ok((page.value.total, page.clock))
+    let (builds, changes) = (RECENT_BUILDS as u64, RECENT_CHANGES as u64);
+    let loaded = read(&reader, LoadHot { builds, changes, buildsets: builds, requests: builds }).await?;
+    Ok(Loaded { state: loaded.value, clock: loaded.clock })
 }
 
 /// The state was loaded, or not.

@@ -75,13 +75,11 @@ pub struct Loaded {
     pub state: greenroom_db::Hot,
     /// Its clock.
     pub clock: Clock,
-    /// How many there are in all: builds, changes, requests, buildsets.
-    pub totals: [u64; 4],
 }
 
 impl Cache {
     /// The cache of a stored state.
-    pub fn new(Loaded { state, clock, totals }: Loaded) -> Self {
+    pub fn new(Loaded { state, clock }: Loaded) -> Self {
         let masters = filled(state.masters, &wire::NoLookup);
         let mut hot = Hot { masters, ..Hot::empty(clock) };
         hot.builders = filled(state.builders, &wire::NoLookup);
@@ -101,7 +99,10 @@ impl Cache {
         for act in state.control {
             hot.controls.insert_mut(act.id.0, act);
         }
-        [hot.total_builds, hot.total_changes, hot.total_requests, hot.total_buildsets] = totals;
+        hot.total_builds = state.totals.builds;
+        hot.total_changes = state.totals.changes;
+        hot.total_requests = state.totals.requests;
+        hot.total_buildsets = state.totals.buildsets;
         let mut cache = Self {
             steps_of: HashMap::new(),
             logs_of: HashMap::new(),

@@ -297,6 +297,17 @@ pub struct Hot {
     pub changes: Vec<Arc<Change>>,
     /// Not answered yet.
     pub control: Vec<Arc<ControlAct>>,
+    pub totals: Totals,
+}
+
+/// How many there are in all, the ones not loaded included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)] // the collections of those names
+pub struct Totals {
+    pub builds: u64,
+    pub changes: u64,
+    pub requests: u64,
+    pub buildsets: u64,
 }
 
 /// Which stream a piece of log text belongs to.

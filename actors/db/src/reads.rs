@@ -261,6 +261,12 @@ pub async fn hot(tx: &mut dyn ReadTx, msg: LoadHot) -> Read<Hot> {
         logs,
         changes,
         control: open_control_acts(tx, OpenControlActs { limit: u64::from(u32::MAX) }).await?,
+        totals: Totals {
+            builds: tx.count(&Select::from(Build::TABLE)).await?,
+            changes: tx.count(&Select::from(Change::TABLE)).await?,
+            requests: tx.count(&Select::from(BuildRequest::TABLE)).await?,
+            buildsets: tx.count(&Select::from(Buildset::TABLE)).await?,
+        },
     })
 }
 
