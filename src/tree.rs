@@ -157,13 +157,11 @@ impl Tree {
             cut_off.extend(summary.abandoned.into_iter().map(|build| format!("{build}, to be built again")));
             cut_off.extend(summary.cut_off);
         }
+        // Workers first: the server waits for connections that are open, and theirs do not end by themselves.
+        let above = [self.listeners.stop(Some(grace)).await, self.link.stop(Some(grace)).await];
         self.serving.stop(true).await;
-        let rest = [
-            self.listeners.stop(Some(grace)).await,
-            self.link.stop(Some(grace)).await,
-            self.data.stop(grace).await,
-        ];
-        cut_off.extend(rest.into_iter().flat_map(|report| report.cut_off).map(|c| c.name));
+        let rest = above.into_iter().chain([self.data.stop(grace).await]);
+        cut_off.extend(rest.flat_map(|report| report.cut_off).map(|c| c.name));
         self.edge.stop();
         cut_off
     }
