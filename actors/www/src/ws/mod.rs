@@ -3,9 +3,12 @@
 
 mod command;
 mod feeds;
+mod limit;
 mod pump;
 mod session;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use actix_web::http::StatusCode;
@@ -59,7 +62,10 @@ pub(crate) async fn upgrade(
         return retry_after_header(reply, std::time::Duration::from_secs(30)).respond(&request).await;
     };
     let (session, pump) = session::Session::new(www.ro.clone(), www.stopping.subscribe());
-    let response = WsResponseBuilder::new(Pump::new(pump), &request, payload).frame_size(MAX_FRAME).start();
+    let too_large = Rc::new(Cell::new(false));
+    let payload = limit::Limited::new(payload, too_large.clone());
+    let pump = Pump::new(pump, too_large);
+    let response = WsResponseBuilder::new(pump, &request, payload).frame_size(MAX_FRAME).start();
     match response {
         Ok(response) => {
             actix_web::rt::spawn(async move {

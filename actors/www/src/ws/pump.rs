@@ -47,12 +47,14 @@ pub(super) struct Pump {
     close: Rc<Cell<Close>>,
     /// A message that comes in several frames.
     partial: BytesMut,
+    /// A frame was refused by its header ([`super::limit`]).
+    too_large: Rc<Cell<bool>>,
 }
 
 impl Pump {
-    pub(super) fn new(ends: PumpEnds) -> Self {
+    pub(super) fn new(ends: PumpEnds, too_large: Rc<Cell<bool>>) -> Self {
         let PumpEnds { incoming, outgoing, close } = ends;
-        Self { incoming, outgoing: Some(outgoing), close, partial: BytesMut::new() }
+        Self { incoming, outgoing: Some(outgoing), close, partial: BytesMut::new(), too_large }
     }
 
     fn end(&mut self, close: Close, context: &mut WebsocketContext<Self>) {
@@ -136,6 +138,9 @@ impl StreamHandler<Result<Message, ProtocolError>> for Pump {
                 context.stop();
             }
             Err(ProtocolError::Overflow) => {
+                self.end(Close::With(1009, "the frame is larger than 1 MiB"), context)
+            }
+            Err(_) if self.too_large.get() => {
                 self.end(Close::With(1009, "the frame is larger than 1 MiB"), context)
             }
             Err(error) => {
