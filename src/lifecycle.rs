@@ -87,12 +87,16 @@ fn bind(settings: &Settings) -> Result<TcpListener> {
     Ok(listener)
 }
 
-/// The database of a configuration, as the storage layer wants it.
-pub fn database_url(settings: &Settings) -> String {
-    match &settings.database.url {
-        DatabaseUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
+/// The database of a configuration, as the storage layer wants it. The configuration's path has the data directory in it
+/// already; made absolute, it is not looked for under that directory once more.
+pub fn database_url(settings: &Settings) -> Result<String> {
+    Ok(match &settings.database.url {
+        DatabaseUrl::Sqlite(path) => {
+            let path = std::path::absolute(path).context("failed to find the database's file")?;
+            format!("sqlite://{}", path.display())
+        }
         DatabaseUrl::Memory => "memory:".to_owned(),
-    }
+    })
 }
 
 /// Waits for the next SIGINT or SIGTERM.
@@ -109,5 +113,20 @@ pub async fn signal() {
             tracing::warn!("signals cannot be heard; only a hard kill will end this process");
             std::future::pending().await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_data_directory_is_named_once() {
+        let text = "[master]\ndata-dir = 'farm'\n[database]\nurl = 'sqlite://green.db'\n";
+        let loaded = greenroom_config::load_text(text, std::path::Path::new(""))
+            .unwrap_or_else(|f| panic!("{}", f.render(false)));
+        let here = std::env::current_dir().unwrap();
+        let wanted = format!("sqlite://{}", here.join("farm/green.db").display());
+        assert_eq!(database_url(&loaded.settings).unwrap(), wanted);
     }
 }

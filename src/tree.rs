@@ -97,7 +97,7 @@ impl Tree {
         let data = DataLayer::start(
             &root,
             DataOptions {
-                database_url: database_url(&settings),
+                database_url: database_url(&settings)?,
                 data_dir: data_dir.clone(),
                 master_name: settings.master.name.to_string(),
             },
@@ -120,6 +120,7 @@ impl Tree {
             runner: Arc::new(link.workers()),
             parent: root.clone(),
             data_dir,
+            polling: Some(edge.handle()),
         })
         .await
         .context("failed to start schedulers and builders")?;

@@ -12,7 +12,7 @@ pub fn run(files: ConfigFiles) -> Result<ExitCode> {
     crate::logging::start("warn");
     let Some(loaded) = files.load()? else { return Ok(ExitCode::FAILURE) };
     let settings = loaded.settings;
-    let url = database_url(&settings);
+    let url = database_url(&settings)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
     let (before, after) = runtime.block_on(greenroom_db::migrate(&url, &settings.master.data_dir))?;

@@ -44,7 +44,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
     actix_rt::System::new().block_on(async move {
         let runtime = Runtime::builder().dice(Dice::from_os()).build();
         let data = DataOptions {
-            database_url: database_url(&settings),
+            database_url: database_url(&settings)?,
             data_dir: settings.master.data_dir.clone(),
             master_name: settings.master.name.to_string(),
         };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::ArbiterHandle;
 use greenroom_config::{ChangeSource, Scheduler, Settings};
 use greenroom_data::{DataError, Hot, Rw};
 use greenroom_model::*;
@@ -42,6 +43,8 @@ pub struct ProcessOptions {
     pub parent: Supervisor,
     /// Where pollers keep their mirrors.
     pub data_dir: PathBuf,
+    /// Where pollers run: they wait for other systems, so not beside builds. None: where the parent's children run.
+    pub polling: Option<ArbiterHandle>,
 }
 
 /// Why the layer could not start.
@@ -143,7 +146,7 @@ impl ProcessLayer {
     /// # Errors
     /// When the data layer fails, or the configuration is not stored.
     pub async fn start(options: ProcessOptions) -> Result<Self, StartupError> {
-        let ProcessOptions { settings, rw, runner, parent, data_dir } = options;
+        let ProcessOptions { settings, rw, runner, parent, data_dir, polling } = options;
         let hot = rw.ro().hot();
         let workers = workers(&settings, &hot)?;
         let recipes = recipes(&settings, &hot, &workers)?;
@@ -163,7 +166,11 @@ impl ProcessLayer {
         let together = |name: &str| SupervisorSpec::new(name).stop_order(StopOrder::Together);
         let schedulers = supervisor.supervisor(together("schedulers"));
         let owners_of_schedulers = start_schedulers(&h, &hot, &schedulers)?;
-        let sources = supervisor.supervisor(together("change-sources"));
+        let mut sources = together("change-sources");
+        if let Some(polling) = polling {
+            sources = sources.arbiter(polling);
+        }
+        let sources = supervisor.supervisor(sources);
         start_sources(&h, &hot, &sources, &data_dir)?;
         let owners = Owners { builders: owners_of_builders, schedulers: owners_of_schedulers };
         let for_desk = h.clone();

@@ -94,6 +94,7 @@ impl Farm {
             runner: Arc::new(self.workers.clone()),
             parent: self.world.root(),
             data_dir: self.dir.path().to_owned(),
+            polling: None,
         };
         self.process = Some(ProcessLayer::start(options).await.unwrap());
     }
