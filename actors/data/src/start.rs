@@ -92,8 +92,10 @@ impl DataLayer {
         let s = store.clone();
         let reader = supervisor.spawn(bound("db-reader", 4_096), move |_| db::DbReader::new(s.clone()));
         let (s, announce) = (store.clone(), announcer(writer.clone(), supervisor.runtime()));
-        let log_writer = supervisor
-            .spawn(bound("log-writer", 16_384), move |_| db::LogWriter::new(s.clone(), announce.clone()));
+        let log_writer = supervisor.spawn(bound("log-writer", 16_384), move |birth| {
+            let writer = db::LogWriter::new(s.clone(), announce.clone());
+            if birth.number() > 1 { writer.reborn() } else { writer }
+        });
         let s = store.clone();
         let logs = supervisor.spawn(bound("log-reader", 4_096), move |_| db::LogReader::new(s.clone()));
         let published: Published = Arc::new(ArcSwapOption::empty());

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use greenroom_data::{DataError, DataLayer, DataOptions, Delivery, Ended, Ro, Subscription};
+use greenroom_data::{DataError, DataLayer, DataOptions, Delivery, Ended, LogStream, Ro, Subscription};
 use greenroom_db::{EventSink, Store};
 use greenroom_model::*;
 use greenroom_mq::{Broker, Notice, Publish};
@@ -315,4 +315,37 @@ async fn neither_a_lying_bus_nor_dying_actors_are_noticed() {
         layer.stop(GRACE).await;
         world.finish().await;
     }
+}
+
+#[actix_rt::test]
+async fn a_log_says_where_a_dying_writer_may_have_taken_text_with_it() {
+    let mut world = TestWorld::in_real_time();
+    world.expect_panic("log-writer");
+    let dir = tempfile::tempdir().unwrap();
+    let layer = start(&world, "sqlite://t.db", dir.path()).await;
+    let rw = layer.rw();
+    let log: LogId = rw.new_id().unwrap();
+    rw.append_log(log, LogStream::Stdout, "before\n".into()).await.unwrap();
+    let text = || async { layer.ro().log_lines(log, 0, 100).await.unwrap().text };
+    soon("the first line is stored", async {
+        while text().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(world.inject_panic("log-writer"));
+    soon("the writer is back", async {
+        while rw.append_log(log, LogStream::Stdout, "after\n".into()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let lines = rw.finish_log(log).await.unwrap();
+    let text = String::from_utf8(text().await.to_vec()).unwrap();
+    let (first, rest) = text.split_once('\n').unwrap();
+    assert_eq!(first, "obefore");
+    assert!(rest.starts_with("hthe log writer was restarted") && rest.ends_with("\noafter\n"), "{text}");
+    assert_eq!(lines, text.lines().count() as i64);
+    layer.stop(GRACE).await;
+    world.finish().await;
 }

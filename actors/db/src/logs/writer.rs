@@ -28,6 +28,10 @@ const ANNOUNCE: Duration = Duration::from_millis(250);
 const RETRY: Duration = Duration::from_secs(1);
 /// Ended logs that are remembered.
 const ENDED: usize = 4096;
+/// What a log says where a predecessor of this writer died: text that it had taken in and not stored is gone, and a log is
+/// never silently short.
+const MAY_LACK: &str =
+    "the log writer was restarted: up to a moment of output before this line may be missing\n";
 /// Past so many open logs, those that nobody wrote to for long are put away; they are read again when they grow.
 const OPEN: usize = 256;
 const IDLE: Duration = Duration::from_secs(600);
@@ -89,6 +93,8 @@ pub struct LogWriter {
     /// A log of this id or a higher one has no stored text that we do not know of.
     fresh_from: i64,
     written: u64,
+    /// An earlier birth may have taken text with it.
+    reborn: bool,
 }
 
 impl LogWriter {
@@ -115,7 +121,14 @@ impl LogWriter {
             flushes: Vec::new(),
             fresh_from,
             written: 0,
+            reborn: false,
         }
+    }
+
+    /// A writer after one that died: it marks every log that goes on where text may be missing.
+    pub fn reborn(mut self) -> Self {
+        self.reborn = true;
+        self
     }
 
     /// Takes in what waits, as far as there is room.
@@ -191,6 +204,7 @@ impl LogWriter {
             match extent {
                 Ok((lines, bytes)) => {
                     writer.logs.insert(log, Open::new(Assembly::after(lines, bytes)));
+                    writer.mark_gap(log);
                 }
                 Err(error) => match writer.waiting.pop_front() {
                     Some(Waiting::Append(_, reply)) => drop(reply.send(Err(error))),
@@ -201,6 +215,21 @@ impl LogWriter {
             }
             writer.pump(ctx);
         }));
+    }
+
+    /// Notes in a log that goes on after a death of the writer that text may be missing.
+    fn mark_gap(&mut self, log: LogId) {
+        if !self.reborn {
+            return;
+        }
+        let stream = match self.waiting.front() {
+            Some(Waiting::Append(Append { stream: Stream::Plain, .. }, _)) => Stream::Plain,
+            _ => Stream::Header,
+        };
+        if let Some(open) = self.logs.get_mut(&log) {
+            self.unstored += open.assembly.add(stream, MAY_LACK.as_bytes());
+            self.dirty.insert(log);
+        }
     }
 
     fn take_in(&mut self, id: LogId, next: Waiting) {
