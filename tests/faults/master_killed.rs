@@ -7,29 +7,13 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::harness::{EXCEPTION, Farm, RETRY, Record, Rest, SUCCESS, patience};
+use crate::harness::{EXCEPTION, Farm, RETRY, Record, Rest, SUCCESS, eight_builders, force_once};
 
 fn config(record: &Record, seconds: &str) -> String {
-    format!(
-        r#"
-[workers.w1]
-password = "pw"
-max-builds = 8
-[schedulers.force]
-kind = "force"
-builders = "*"
-parameters = [{{ name = "job", kind = "int" }}]
-[builders.linux]
-env = {{ JOB = "${{{{ prop.job }}}}", BUILD = "${{{{ build.number }}}}" }}
-[[builders.linux.steps]]
-name = "work"
-run = '''
-{}'''
-"#,
-        record.script(seconds)
-    )
+    let steps = format!("[[steps]]\nname = 'work'\nrun = '''\n{}'''\n", record.script(seconds));
+    "[workers.w1]\npassword = 'pw'\nmax-builds = 8\n".to_owned() + &eight_builders(&steps)
 }
 
 /// A client that forces a build for one job after the other and asks again, with the same key, until it is answered.
@@ -48,21 +32,13 @@ fn force_all(rest: &Rest, jobs: usize, pending: &AtomicUsize, stop: &AtomicBool)
     acknowledged
 }
 
-fn force_once(rest: &Rest, job: u64) -> i64 {
-    let params = json!({"builderNames": ["linux"], "reason": "load", "job": job.to_string()});
-    patience(Duration::from_secs(60), &format!("an answer for job {job}"), || {
-        let answer = rest.try_call("forceschedulers/force", "force", &params, Some(&format!("job-{job}"))).ok()?;
-        assert!([200, 503, 504].contains(&answer.status), "job {job}: {} {}", answer.status, answer.text);
-        (answer.status == 200).then(|| {
-            let result = &answer.json()["result"][1];
-            let requests = result.as_object().unwrap_or_else(|| panic!("no requests: {}", answer.text));
-            requests.values().next().and_then(Value::as_i64).expect("a request's id")
-        })
-    })
-}
-
 /// Kills the master `kills` times while a client keeps it loaded; waits until all that was acknowledged has ended.
-fn kill_under_load(farm: &mut Farm, seed: u64, kills: usize, uptime: std::ops::Range<u64>) -> BTreeMap<u64, i64> {
+fn kill_under_load(
+    farm: &mut Farm,
+    seed: u64,
+    kills: usize,
+    uptime: std::ops::Range<u64>,
+) -> BTreeMap<u64, i64> {
     let mut dice = StdRng::seed_from_u64(seed);
     let (rest, stop) = (farm.rest().clone(), AtomicBool::new(false));
     // How many jobs the client may still force: a few after each start, so that there is always load and never a flood.
@@ -130,9 +106,20 @@ fn judge(farm: &Farm, record: &Record, acknowledged: &BTreeMap<u64, i64>) {
             other => panic!("job {job} ended as {other:?}"),
         }
     }
-    println!("{} jobs, {successes} successes, {} builds", acknowledged.len(), builds.values().flatten().count());
-    assert!(successes * 2 > acknowledged.len(), "most jobs come through: {successes} of {}", acknowledged.len());
-    assert!(entries.iter().filter(|it| it.what == "start").count() > acknowledged.len(), "kills cut builds off");
+    println!(
+        "{} jobs, {successes} successes, {} builds",
+        acknowledged.len(),
+        builds.values().flatten().count()
+    );
+    assert!(
+        successes * 2 > acknowledged.len(),
+        "most jobs come through: {successes} of {}",
+        acknowledged.len()
+    );
+    assert!(
+        entries.iter().filter(|it| it.what == "start").count() > acknowledged.len(),
+        "kills cut builds off"
+    );
 }
 
 fn by_id(rows: Vec<Value>, key: &str) -> BTreeMap<i64, Value> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::farm::Farm;
+use super::rest::Rest;
 use super::wait::{eventually, patience};
 
 pub const SUCCESS: i64 = 0;
@@ -109,7 +110,11 @@ impl Farm {
     /// The lines of one stream (`o`, `e`, `h`) of a step's log.
     #[track_caller]
     pub fn lines(&self, build: &Value, step: &str, stream: char) -> Vec<String> {
-        self.log(build, step).split('\n').filter_map(|line| line.strip_prefix(stream)).map(str::to_owned).collect()
+        self.log(build, step)
+            .split('\n')
+            .filter_map(|line| line.strip_prefix(stream))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// A property of a build.
@@ -143,4 +148,33 @@ pub fn request_of(result: &Value) -> i64 {
     let requests = result[1].as_object().unwrap_or_else(|| panic!("no requests in {result}"));
     assert_eq!(requests.len(), 1, "one builder was forced: {result}");
     requests.values().next().and_then(Value::as_i64).expect("a request's id")
+}
+
+/// Eight builders `linux-0` to `linux-7` with these steps, since a worker runs one build of a builder at a time, and the force
+/// scheduler for jobs. `JOB` and `BUILD` are in the environment of every command.
+pub fn eight_builders(steps: &str) -> String {
+    let head = r#"
+[schedulers.force]
+kind = "force"
+builders = "*"
+parameters = [{ name = "job", kind = "int" }]
+"#;
+    let builder = |n: u64| {
+        let env = "{ JOB = \"${{ prop.job }}\", BUILD = \"${{ build.number }}\" }";
+        let steps = steps.replace("[[steps]]", &format!("[[builders.linux-{n}.steps]]"));
+        format!("[builders.linux-{n}]\nworkers = [\"w1\"]\nenv = {env}\n{steps}\n")
+    };
+    head.to_owned() + &(0..8).map(builder).collect::<String>()
+}
+
+/// Forces a build for a job, on one of the [`eight_builders`], asking again with the same key until there is an answer; gives its request's id.
+#[track_caller]
+pub fn force_once(rest: &Rest, job: u64) -> i64 {
+    let params = json!({"builderNames": [format!("linux-{}", job % 8)], "reason": "load", "job": job.to_string()});
+    let key = format!("job-{job}");
+    patience(Duration::from_secs(60), &format!("an answer for job {job}"), || {
+        let answer = rest.try_call("forceschedulers/force", "force", &params, Some(&key)).ok()?;
+        assert!([200, 503, 504].contains(&answer.status), "job {job}: {} {}", answer.status, answer.text);
+        (answer.status == 200).then(|| request_of(&answer.json()["result"]))
+    })
 }

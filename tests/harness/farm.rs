@@ -57,7 +57,8 @@ impl Plan {
             "[master]\ndata-dir = {:?}\n[www]\nlisten = \"127.0.0.1:{port}\"\nchange-hooks = [\"base\"]\n",
             data.display().to_string()
         );
-        std::fs::write(dir.path().join("farm.toml"), head + &self.config).expect("the configuration is written");
+        std::fs::write(dir.path().join("farm.toml"), head + &self.config)
+            .expect("the configuration is written");
         Farm { rest: Rest::new(port), master: None, dir, data, port }
     }
 }
@@ -152,6 +153,11 @@ impl Farm {
     /// The running master.
     pub fn master(&mut self) -> &mut Process {
         self.master.as_mut().expect("a master")
+    }
+
+    /// The process id of the running master.
+    pub fn pid(&self) -> i32 {
+        self.master.as_ref().expect("a master").pid()
     }
 
     /// What all its masters have said.

@@ -1,5 +1,6 @@
 //! What the stories are told with: a farm of real processes, and the words of the field to act on it.
 
+mod actors;
 mod agent;
 mod builds;
 mod farm;
@@ -12,7 +13,7 @@ mod stock;
 mod wait;
 
 pub use agent::Agent;
-pub use builds::{CANCELLED, EXCEPTION, FAILURE, RETRY, SUCCESS, WARNINGS};
+pub use builds::{CANCELLED, EXCEPTION, FAILURE, RETRY, SUCCESS, WARNINGS, eight_builders, force_once};
 pub use farm::{Farm, Plan, binary};
 pub use feed::Feed;
 pub use git::Repository;

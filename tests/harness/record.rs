@@ -40,9 +40,14 @@ impl Record {
         )
     }
 
+    /// Where it stands.
+    pub fn file(&self) -> PathBuf {
+        self.dir.join("all")
+    }
+
     /// All that was recorded, in order.
     pub fn entries(&self) -> Vec<Entry> {
-        let text = std::fs::read_to_string(self.dir.join("all")).unwrap_or_default();
+        let text = std::fs::read_to_string(self.file()).unwrap_or_default();
         text.lines()
             .map(|line| {
                 let mut words = line.split(' ');

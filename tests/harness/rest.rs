@@ -96,7 +96,8 @@ impl Rest {
     /// Asks for an act that must be granted.
     #[track_caller]
     pub fn call(&self, path: &str, method: &str, params: &Value) -> Value {
-        let answer = self.try_call(path, method, params, None).unwrap_or_else(|e| panic!("{method} {path}: {e}"));
+        let answer =
+            self.try_call(path, method, params, None).unwrap_or_else(|e| panic!("{method} {path}: {e}"));
         assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text);
         answer.json()["result"].clone()
     }

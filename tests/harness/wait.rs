@@ -18,8 +18,8 @@ pub fn patience<T>(within: Duration, what: &str, mut look: impl FnMut() -> Optio
     }
 }
 
-/// [`patience`] of half a minute: longer than anything takes that works.
+/// [`patience`] of twenty seconds: longer than anything takes that works.
 #[track_caller]
 pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    patience(Duration::from_secs(30), what, look)
+    patience(Duration::from_secs(20), what, look)
 }

@@ -1,1 +1,3 @@
 //! What arrives at the port.
+
+mod worker_socket;
