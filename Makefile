@@ -34,7 +34,9 @@ setup: ## everything that the tests need: page, stock worker, browser
 
 test: setup ## all tests: unit, conformance, stories, end to end with the stock worker and a real browser
 	cd ui && npm test
+	cargo build --locked
 	cargo test --workspace --locked
+	GREENROOM_BINARY=$(CURDIR)/target/debug/greenroom node --test --test-concurrency=1 tests/e2e/*.test.mjs
 
 dev: ui ## a master over config/samples/minimal.toml, debug build
 	cargo run -- master --config config/samples/minimal.toml

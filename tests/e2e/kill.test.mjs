@@ -7,6 +7,7 @@ import { Farm } from './support/farm.mjs';
 import { until, untilEqual } from './support/wait.mjs';
 
 const BUILDS = 60;
+const WORK = ['work-1', 'work-2', 'work-3', 'work-4'];
 /** From the end of the master to the banner. */
 const BANNER_MS = 3_500;
 /** From the moment it serves again to the page being live. */
@@ -19,11 +20,7 @@ max-builds = 8
 [schedulers.force]
 kind = "force"
 builders = "*"
-[builders.work]
-[[builders.work.steps]]
-name = "work"
-run = "sleep 0.5; echo done"
-`;
+${WORK.map((name) => `[builders.${name}]\n[[builders.${name}.steps]]\nname = "work"\nrun = "sleep 0.5; echo done"\n`).join('')}`;
 
 let farm, browser;
 before(async () => {
@@ -39,17 +36,16 @@ after(async () => {
 const byId = (pairs) => pairs.sort(([a], [b]) => a - b);
 
 test('kill -9 of the master under open pages', { timeout: 240_000 }, async () => {
-  const builderid = await farm.builderId('work');
   const errors = [];
   const pages = {};
-  for (const [name, path] of Object.entries({ builder: '/builders/work', queue: '/queue', now: '/' })) {
+  for (const [name, path] of Object.entries({ worker: '/workers/local', queue: '/queue', now: '/' })) {
     pages[name] = (await open(browser, farm.url + path)).page;
     pages[name].on('pageerror', (error) => errors.push(`${name}: ${error.message}`));
     await pages[name].evaluate(() => (globalThis.sameDocument = true));
   }
-  for (let i = 0; i < BUILDS; i += 1) await farm.force('work');
+  for (let i = 0; i < BUILDS; i += 1) await farm.force(WORK[i % WORK.length]);
   await until('builds that are shown as finished', 60_000, async () =>
-    (await rows(pages.builder, 'build-row')).some(([, result]) => result === 'success'),
+    (await rows(pages.worker, 'build-row')).some(([, result]) => result === 'success'),
   );
 
   await farm.kill();
@@ -63,13 +59,13 @@ test('kill -9 of the master under open pages', { timeout: 240_000 }, async () =>
   const back = Math.round(performance.now() - serving);
   assert.ok(back < RETURN_MS, `live again ${back} ms after the master serves`);
 
-  await farm.settled(120_000, 'work');
+  await farm.settled(120_000, ...WORK);
   const equal = await untilEqual('after the restart', 10_000, async () => {
-    const builds = await farm.get(`builders/${builderid}/builds`);
+    const builds = await farm.get('builds');
     const waiting = await farm.get('buildrequests?complete=false&claimed=false');
     return {
       actual: {
-        builds: byId(await rows(pages.builder, 'build-row')),
+        builds: byId(await rows(pages.worker, 'build-row')),
         queue: byId(await rows(pages.queue, 'request-row')),
         running: byId(await rows(pages.now, 'running-row')),
       },
@@ -81,7 +77,7 @@ test('kill -9 of the master under open pages', { timeout: 240_000 }, async () =>
     };
   });
   assert.ok(equal.builds.length >= BUILDS);
-  assert.equal(equal.builds.filter(([, result]) => result === 'success').length, BUILDS, 'each request was built once');
+  assert.equal(equal.builds.filter(([, result]) => result === 'success').length, BUILDS, 'each request was built to its end once');
   for (const page of Object.values(pages)) assert.ok(await page.evaluate(() => globalThis.sameDocument), 'no reload');
   assert.deepStrictEqual(errors, []);
 });

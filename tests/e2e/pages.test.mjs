@@ -36,6 +36,7 @@ workers = ["local"]
 name = "lint"
 run = "echo 'warning: thin ice'"
 warnings = "warning:"
+warn-on-warnings = true
 [builders.long]
 workers = ["local"]
 [[builders.long.steps]]
