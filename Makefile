@@ -48,8 +48,7 @@ lint: ui ## formatting, clippy, rustdoc, svelte-check, eslint
 	cd ui && npm run check && npm run lint
 
 bench: build ## measures this machine: throughput, latency, logs, reads, start (see benches/README.md)
-	@scripts/services setup
-	benches/run $(ARGS)
+	@benches/run $(ARGS)
 
 clean: ## removes what was built
 	rm -rf target ui/dist ui/node_modules .venv

@@ -1,0 +1,121 @@
+"""Clients that ask for one path again and again: a few processes, each with some connections that stay open.
+
+Each connection has one request under way. A client does as little as it can with an answer, finds its length in its head
+and counts its bytes, because clients and master share the cores."""
+import multiprocessing
+import select
+import socket
+import time
+
+MAX_HEAD = 16 << 10
+MAX_BODY = 64 << 20
+
+
+class _Connection:
+    """One connection with one request under way."""
+
+    def __init__(self, port, request):
+        self.request = request
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self):
+        """Sends the request."""
+        self.head, self.left = b"", None
+        self.begun = time.perf_counter()
+        self.socket.sendall(self.request)
+
+    def read(self, buffer):
+        """Takes what is there; whether the answer is whole."""
+        size = self.socket.recv_into(buffer)
+        if not size:
+            raise OSError("the master closed the connection")
+        if self.left is not None:
+            self.left -= size
+            return self.left == 0
+        self.head += bytes(buffer[:size])
+        end = self.head.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self.head) > MAX_HEAD:
+                raise OSError("an answer's head has no end")
+            return False
+        self.left = self._length(self.head[:end]) - (len(self.head) - end - 4)
+        return self.left == 0
+
+    @staticmethod
+    def _length(head):
+        first, *rows = head.split(b"\r\n")
+        if not first.startswith(b"HTTP/1.1 200"):
+            raise OSError(f"answered with {first!r}")
+        for row in rows:
+            if row[:15].lower() == b"content-length:":
+                length = int(row[15:])
+                if length <= MAX_BODY:
+                    return length
+        raise OSError("an answer without length, or too large")
+
+
+def _ask_until(port, request, connections, begin, end):
+    """Asks from `begin` to `end` (of the monotonic clock); milliseconds of each answer that came between."""
+    times, buffer = [], memoryview(bytearray(1 << 18))
+    poll, known = select.epoll(), {}
+    try:
+        for _ in range(connections):
+            one = _Connection(port, request)
+            known[one.socket.fileno()] = one
+            poll.register(one.socket, select.EPOLLIN)
+        time.sleep(max(0.0, begin - time.monotonic()))
+        for one in known.values():
+            one.ask()
+        while time.monotonic() < end:
+            for number, _ in poll.poll(1):
+                one = known[number]
+                if one.read(buffer):
+                    times.append(1000 * (time.perf_counter() - one.begun))
+                    one.ask()
+    finally:
+        poll.close()
+        for one in known.values():
+            one.socket.close()
+    return times
+
+
+def _process(pipe, *task):
+    try:
+        pipe.send(_ask_until(*task))
+    except (OSError, ValueError) as error:
+        pipe.send(error)
+
+
+def run(port, path, accept, processes, connections, seconds):
+    """Milliseconds of all answers to `GET path` within so many seconds; `accept` is the kind of answer that is asked for."""
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: {accept}\r\n\r\n".encode()
+    begin = time.monotonic() + 0.3
+    fork, workers = multiprocessing.get_context("fork"), []
+    try:
+        for _ in range(processes):
+            ours, theirs = fork.Pipe(duplex=False)
+            task = (theirs, port, request, connections, begin, begin + seconds)
+            worker = fork.Process(target=_process, args=task, daemon=True)
+            worker.start()
+            theirs.close()
+            workers.append((worker, ours))
+        times = []
+        for _, ours in workers:
+            if not ours.poll(seconds + 30):
+                raise OSError("a client hangs")
+            try:
+                found = ours.recv()
+            except EOFError as error:
+                raise OSError("a client ended") from error
+            if isinstance(found, Exception):
+                raise OSError(f"{path}: {found}")
+            times += found
+        return times
+    finally:
+        for worker, ours in workers:
+            ours.close()
+            worker.join(0.5)
+            if worker.is_alive():
+                worker.kill()
+                worker.join(5)
