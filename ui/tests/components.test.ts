@@ -72,8 +72,8 @@ describe('the force form', () => {
     render(ForceForm, { scheduler, builder: 'linux', ondone: () => {} });
     expect(screen.queryByRole('alert')).toBeNull();
     await fireEvent.submit(screen.getByTestId('force-form'));
-    expect(screen.getByRole('alert').textContent).toContain('reason is needed');
-    expect(screen.getByLabelText(/^reason/).getAttribute('aria-invalid')).toBe('true');
+    expect(screen.getByRole('alert').textContent).toContain('Reason is needed');
+    expect(screen.getByLabelText(/^Reason/).getAttribute('aria-invalid')).toBe('true');
     expect(fetch).not.toHaveBeenCalled();
   });
 
@@ -82,7 +82,7 @@ describe('the force form', () => {
     vi.stubGlobal('fetch', fetch);
     const ondone = vi.fn();
     render(ForceForm, { scheduler, builder: 'linux', ondone });
-    await fireEvent.input(screen.getByLabelText(/^reason/), { target: { value: 'because' } });
+    await fireEvent.input(screen.getByLabelText(/^Reason/), { target: { value: 'because' } });
     await fireEvent.input(screen.getByLabelText('Branch'), { target: { value: 'dev' } });
     await fireEvent.submit(screen.getByTestId('force-form'));
     await waitFor(() => expect(ondone).toHaveBeenCalledOnce());
@@ -99,7 +99,7 @@ describe('the force form', () => {
   test('shows what the server refuses at its field', async () => {
     vi.stubGlobal('fetch', () => answer(400, { jsonrpc: '2.0', id: 1, error: { code: -32602, message: { branch: 'no such branch' } } }));
     render(ForceForm, { scheduler, builder: 'linux', ondone: () => {} });
-    await fireEvent.input(screen.getByLabelText(/^reason/), { target: { value: 'because' } });
+    await fireEvent.input(screen.getByLabelText(/^Reason/), { target: { value: 'because' } });
     await fireEvent.submit(screen.getByTestId('force-form'));
     await waitFor(() => expect(screen.getByRole('alert').textContent).toContain('Branch: no such branch'));
     expect(screen.getByLabelText('Branch').getAttribute('aria-invalid')).toBe('true');
@@ -110,7 +110,7 @@ describe('the force form', () => {
     vi.stubGlobal('fetch', fetch);
     render(ForceForm, { scheduler, ondone: () => {} });
     expect(screen.getAllByRole('checkbox').every((box) => !(box as HTMLInputElement).checked)).toBe(true);
-    await fireEvent.input(screen.getByLabelText(/^reason/), { target: { value: 'because' } });
+    await fireEvent.input(screen.getByLabelText(/^Reason/), { target: { value: 'because' } });
     await fireEvent.submit(screen.getByTestId('force-form'));
     expect(screen.getByRole('alert').textContent).toContain('Choose at least one builder');
     expect(fetch).not.toHaveBeenCalled();

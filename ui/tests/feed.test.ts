@@ -145,6 +145,23 @@ describe('the connection', () => {
     expect(backoffMs(3, () => 0)).toBe(2000);
   });
 
+  test('tries at least every 2 s in the first minute, later every 15 s', () => {
+    const feed = newFeed();
+    feed.start();
+    FakeSocket.last.onopen?.({});
+    const waits: number[] = [];
+    for (let i = 0; i < 45; i += 1) {
+      FakeSocket.last.onclose?.({ code: 1006 });
+      const wait = (feed.status.retryAt ?? 0) - Date.now();
+      waits.push(wait);
+      vi.advanceTimersByTime(wait);
+    }
+    const early = waits.slice(0, waits.findIndex((wait) => wait > 2000));
+    expect(early.reduce((sum, wait) => sum + wait, 0)).toBeGreaterThanOrEqual(60_000);
+    expect(early.length).toBeGreaterThanOrEqual(30);
+    expect(waits.at(-1)).toBeGreaterThan(7000);
+  });
+
   test('keeps the moment of the loss over failed attempts, and retries at once when asked', () => {
     const feed = newFeed();
     feed.start();

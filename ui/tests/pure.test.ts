@@ -44,7 +44,8 @@ describe('a builder', () => {
   });
 
   test('without followed builds is what any build is', () => {
-    expect(summarize([other(2, 2), other(1, 2)])).toMatchObject({ outcome: 'failure', streak: 2, streakOpen: true });
+    expect(summarize([other(2, 2), other(1, 2)])).toMatchObject({ outcome: 'failure', streak: 2, streakOpen: false });
+    expect(summarize([other(7, 2), other(6, 2)])).toMatchObject({ outcome: 'failure', streak: 2, streakOpen: true });
     expect(summarize([])).toMatchObject({ outcome: 'pending', streak: 0, medianS: null });
   });
 
@@ -80,17 +81,23 @@ describe('why a request waits', () => {
   });
 
   test('names the workers and builds, once for each builder', () => {
-    const why = whyByBuilder([request(), request({ buildrequestid: 2 })], { get: () => builder() }, [worker()], [running({ buildid: 42 })]);
+    const why = whyByBuilder([request(), request({ buildrequestid: 2 })], { get: () => builder() }, [worker()], [running({ buildid: 42, builderid: 2 })]);
     expect(why.size).toBe(1);
     expect(why.get(1)?.sentence).toBe('Its workers are busy: w1 runs one build.');
     expect(why.get(1)?.builds.map((one) => one.buildid)).toEqual([42]);
+  });
+
+  test('tells when it waits for builds of its own builder', () => {
+    const why = (builderid: number) => whyWaiting(request(), builder({ name: 'linux' }), [worker()], [running({ builderid })]).sentence;
+    expect(why(1)).toBe('A worker runs one build of linux at a time, and w1 does.');
+    expect(why(2)).toBe('Its workers are busy: w1 runs one build.');
   });
 });
 
 describe('times', () => {
   test('durations', () => {
-    expect([0, 59, 60, 208, 3840, 90_000].map(formatDuration)).toEqual(['0 s', '59 s', '1:00', '3:28', '1 h 04', '1 d 01 h']);
-    expect(formatDuration(-5)).toBe('0 s');
+    expect([0, 59, 60, 208, 3840, 90_000].map(formatDuration)).toEqual(['<1 s', '59 s', '1:00', '3:28', '1 h 04', '1 d 01 h']);
+    expect(formatDuration(-5)).toBe('<1 s');
   });
   test('ages and sizes', () => {
     expect([0, 5, 65, 7200, 200_000].map((s) => formatAgo(1_000_000 - s, 1_000_000))).toEqual(['now', '5 s ago', '1 min ago', '2 h ago', '2 d ago']);

@@ -62,6 +62,9 @@ export interface FeedOptions {
 
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_LAST_MS = 15_000;
+/** A master that was restarted is back soon: in the first minute nobody waits longer than this. */
+const BACKOFF_EARLY_MS = 2000;
+const EARLY_MS = 60_000;
 /** The server speaks at least every 10 s; a connection silent for longer than this is dead. */
 const SILENCE_MS = 25_000;
 /** How long after the last resumed subscription its replayed events are counted. */
@@ -151,10 +154,12 @@ export class Feed {
   #lost(socket: Socket): void {
     if (socket !== this.#socket || this.#stopped) return;
     this.#drop();
-    const delay = backoffMs(this.#attempt, this.#options.random ?? Math.random);
-    this.#attempt += 1;
     const now = Date.now();
-    this.#setStatus({ state: 'offline', lostAt: this.#status.lostAt ?? now, retryAt: now + delay });
+    const lostAt = this.#status.lostAt ?? now;
+    const longest = now - lostAt < EARLY_MS ? BACKOFF_EARLY_MS : BACKOFF_LAST_MS;
+    const delay = Math.min(longest, backoffMs(this.#attempt, this.#options.random ?? Math.random));
+    this.#attempt += 1;
+    this.#setStatus({ state: 'offline', lostAt, retryAt: now + delay });
     this.#retryTimer = setTimeout(() => this.#connect(), delay);
   }
 

@@ -63,5 +63,11 @@ export function faults(fields: readonly FieldSpec[], values: Values): Record<str
 
 /** The label without the colon that configurations like to add. */
 export function plainLabel(field: FieldSpec): string {
-  return (field.label || field.name).replace(/\s*:\s*$/, '');
+  const text = (field.label || field.name).replace(/\s*:\s*$/, '');
+  return text === field.name ? capitalized(text) : text;
+}
+
+/** A plain lower-case word as it stands on a button or before a field; names of more than that are left alone. */
+export function capitalized(text: string): string {
+  return /^[a-z]+$/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
 }

@@ -77,7 +77,7 @@ export function summarize(newestFirst: readonly Build[]): BuilderSummary {
     outcome: decisive[0] === undefined ? 'pending' : buildOutcome(decisive[0]),
     streak,
     brokenSince: streak > 0 ? decisive[streak - 1] : undefined,
-    streakOpen: firstGood === -1,
+    streakOpen: firstGood === -1 && (newestFirst.at(-1)?.number ?? 1) > 1,
     fixed: streak === 0 && before !== undefined && isBroken(buildOutcome(before)),
     medianS,
     slow: last !== undefined && medianS !== null && medianS >= 1 && (durationS(last) ?? 0) > medianS * 1.25,

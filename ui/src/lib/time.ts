@@ -4,9 +4,10 @@ function two(value: number): string {
   return String(value).padStart(2, '0');
 }
 
-/** `4 s`, `3:28`, `1 h 04`, `2 d 03 h`. */
+/** `<1 s`, `4 s`, `3:28`, `1 h 04`, `2 d 03 h`. */
 export function formatDuration(seconds: number): string {
   const s = Math.max(0, Math.round(seconds));
+  if (s < 1) return '<1 s';
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)}:${two(s % 60)}`;
   if (s < 86_400) return `${Math.floor(s / 3600)} h ${two(Math.floor((s % 3600) / 60))}`;

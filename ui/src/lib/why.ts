@@ -78,6 +78,17 @@ export function whyWaiting(
     };
   }
   const free = taking.filter((worker) => !builds.some((build) => build.workerid === worker.workerid));
+  const own = builds.filter((build) => build.builderid === request.builderid);
+  if (taking.every((worker) => own.some((build) => build.workerid === worker.workerid))) {
+    return {
+      kind: 'busy',
+      short: `one at a time on ${names(taking)}`,
+      sentence: `A worker runs one build of ${name} at a time, and ${names(taking)} ${taking.length === 1 ? 'does' : 'do'}.`,
+      mend: 'Wait for it to end, or let more workers run it.',
+      workers: taking,
+      builds: own,
+    };
+  }
   if (free.length === 0) {
     return {
       kind: 'busy',
