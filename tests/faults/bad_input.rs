@@ -59,7 +59,8 @@ fn all_faults_are_told_at_once() {
 
 #[test]
 fn a_missing_file_is_told() {
-    let Output { status, stderr, .. } = binary().args(["master", "--config", "/nowhere.toml"]).output().expect("it runs");
+    let Output { status, stderr, .. } =
+        binary().args(["master", "--config", "/nowhere.toml"]).output().expect("it runs");
     assert!(!status.success());
     says(&String::from_utf8_lossy(&stderr), &["/nowhere.toml"]);
 }
@@ -68,7 +69,9 @@ fn a_missing_file_is_told() {
 fn hooks_with_broken_bodies_are_refused() {
     let farm = Farm::raise("");
     let post = |body: &[u8]| {
-        farm.rest().try_post("/change_hook/base", &[("content-type", "application/json")], body).expect("an answer")
+        farm.rest()
+            .try_post("/change_hook/base", &[("content-type", "application/json")], body)
+            .expect("an answer")
     };
     for body in [&b"{\"author\": "[..], b"[]", b"{\"auhtor\": \"x\"}", b"\xff\xfe"] {
         let answer = post(body);
@@ -78,7 +81,9 @@ fn hooks_with_broken_bodies_are_refused() {
     large.resize(11 << 20, b'x');
     large.extend(b"\"}");
     // The master may hang up while the body still comes: refused either way, and never taken.
-    if let Ok(answer) = farm.rest().try_post("/change_hook/base", &[("content-type", "application/json")], &large) {
+    if let Ok(answer) =
+        farm.rest().try_post("/change_hook/base", &[("content-type", "application/json")], &large)
+    {
         assert_eq!(answer.status, 413, "{}", answer.text);
     }
     assert_eq!(farm.rest().get("changes")["meta"]["total"], 0);
@@ -149,7 +154,9 @@ fn a_client_that_hangs_up_in_the_middle_harms_nobody() {
     let farm = Farm::raise("");
     for _ in 0..50 {
         let mut socket = std::net::TcpStream::connect(("127.0.0.1", farm.port())).expect("a connection");
-        socket.write_all(b"POST /change_hook/base HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{").expect("sent");
+        socket
+            .write_all(b"POST /change_hook/base HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+            .expect("sent");
     }
     patience(std::time::Duration::from_secs(10), "an answer", || farm.rest().try_get("/health").ok());
     farm.push_change("main", "a");

@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::harness::{Agent, Farm, Plan, RETRY, Record, Repository, SUCCESS, eight_builders, eventually, force_once};
+use crate::harness::{
+    Agent, Farm, Plan, RETRY, Record, Repository, SUCCESS, eight_builders, eventually, force_once,
+};
 
 /// Builds under way (eight) or waiting when the panic strikes.
 const LOAD: Range<u64> = 0..20;

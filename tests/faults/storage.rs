@@ -59,7 +59,10 @@ fn a_full_disk_refuses_writes_and_goes_on_by_itself() {
     let push = |revision: usize| {
         let body = json!({"author": "Ada", "revision": revision.to_string(), "comments": "x".repeat(20_000)});
         let headers = [("content-type", "application/json")];
-        farm.rest().try_post("/change_hook/base", &headers, body.to_string().as_bytes()).expect("an answer").status
+        farm.rest()
+            .try_post("/change_hook/base", &headers, body.to_string().as_bytes())
+            .expect("an answer")
+            .status
     };
     let total = || farm.rest().get("changes")["meta"]["total"].as_u64().expect("a number");
 

@@ -52,7 +52,7 @@ impl Farm {
     /// Waits for a request's end; gives it.
     #[track_caller]
     pub fn await_request(&self, id: i64) -> Value {
-        self.await_request_within(id, Duration::from_secs(30))
+        self.await_request_within(id, Duration::from_secs(90))
     }
 
     #[track_caller]
@@ -170,7 +170,8 @@ parameters = [{ name = "job", kind = "int" }]
 /// Forces a build for a job, on one of the [`eight_builders`], asking again with the same key until there is an answer; gives its request's id.
 #[track_caller]
 pub fn force_once(rest: &Rest, job: u64) -> i64 {
-    let params = json!({"builderNames": [format!("linux-{}", job % 8)], "reason": "load", "job": job.to_string()});
+    let params =
+        json!({"builderNames": [format!("linux-{}", job % 8)], "reason": "load", "job": job.to_string()});
     let key = format!("job-{job}");
     patience(Duration::from_secs(60), &format!("an answer for job {job}"), || {
         let answer = rest.try_call("forceschedulers/force", "force", &params, Some(&key)).ok()?;

@@ -70,7 +70,8 @@ impl StockWorker {
 
     /// What it has said.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+        let file = std::fs::read(self.dir.join("twistd.log")).unwrap_or_default();
+        String::from_utf8_lossy(&file).into_owned()
     }
 
     /// Its name.

@@ -1,3 +1,5 @@
 //! What users do.
 
+mod commands;
+mod git;
 mod straight_line;

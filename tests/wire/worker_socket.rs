@@ -38,7 +38,10 @@ fn send_as_bad_worker(farm: &Farm, frame: Message) {
         let (mut socket, _) = connect_async(request).await.expect("the master lets it in");
         // The master may end the connection before all of it was sent.
         let _ = socket.send(frame).await;
-        tokio::time::timeout(Duration::from_secs(15), async { while let Some(Ok(_)) = socket.next().await {} }).await
+        tokio::time::timeout(Duration::from_secs(15), async {
+            while let Some(Ok(_)) = socket.next().await {}
+        })
+        .await
     });
     assert!(ended.is_ok(), "the connection is still open");
 }
@@ -58,7 +61,9 @@ fn nobody_else_notices(farm: &Farm) {
 fn garbage_frames_end_the_session() {
     let farm = Farm::raise(CONFIG);
     let _good = farm.agent("good");
-    for garbage in [&b"\xc1\xff\x00garbage"[..], b"", b"\x93\x01\x02\x03", b"\x80", &[0xdf, 0xff, 0xff, 0xff, 0xff]] {
+    for garbage in
+        [&b"\xc1\xff\x00garbage"[..], b"", b"\x93\x01\x02\x03", b"\x80", &[0xdf, 0xff, 0xff, 0xff, 0xff]]
+    {
         send_as_bad_worker(&farm, Message::binary(garbage.to_vec()));
     }
     nobody_else_notices(&farm);
@@ -76,7 +81,8 @@ fn a_frame_of_40_mib_ends_the_session() {
 }
 
 fn resident_kib(farm: &Farm) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", farm.pid())).expect("the master's status");
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", farm.pid())).expect("the master's status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
