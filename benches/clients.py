@@ -1,7 +1,7 @@
 """Clients that ask for one path again and again: a few processes, each with some connections that stay open.
 
-Each connection has one request under way. A client does as little as it can with an answer, finds its length in its head
-and counts its bytes, because clients and master share the cores."""
+Each connection has one request under way. A client does as little as it can with an answer: it finds its length in its
+head and counts its bytes, because clients and master share the cores."""
 import multiprocessing
 import select
 import socket
@@ -88,7 +88,7 @@ def _process(pipe, *task):
 
 
 def run(port, path, accept, processes, connections, seconds):
-    """Milliseconds of all answers to `GET path` within so many seconds; `accept` is the kind of answer that is asked for."""
+    """Milliseconds of all answers to `GET path` within so many seconds; `accept` is the kind that is asked for."""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: {accept}\r\n\r\n".encode()
     begin = time.monotonic() + 0.3
     fork, workers = multiprocessing.get_context("fork"), []

@@ -47,7 +47,8 @@ class Farm:
         """TOML; JSON's strings and arrays of them are TOML's as well."""
         parts = ['[master]\nname = "bench"\ndata-dir = "data"\n'
                  f'[www]\nlisten = "127.0.0.1:{self.port}"\nauth = "none"\nchange-hooks = ["base"]\n']
-        parts += [f'[workers.{name}]\npassword = "pass"\nmax-builds = {max_builds}\n' for name in self.agent_names]
+        parts += [f'[workers.{name}]\npassword = "pass"\nmax-builds = {max_builds}\n'
+                  for name in self.agent_names]
         parts += [f'[builders.{name}]\nworkers = {json.dumps(self.agent_names)}\ncollapse = "never"\n'
                   f'[[builders.{name}.steps]]\nname = "step"\nrun = {json.dumps(command)}\n' for name in self.names]
         parts.append('[schedulers.force]\nkind = "force"\nbuilders = "*"\n[schedulers.change]\n'

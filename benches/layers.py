@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Says in which layer a recorded master spent its CPU: `benches/layers.py FILE`, of `benches/run --perf FILE`.
 
-A sample belongs to the innermost function of one of Greenroom's crates on its stack, so that allocation, copying and
+A sample belongs to the innermost function of one of our crates on its stack, so that allocation, copying and
 library code count for the crate that asked for them. SQLite works on a thread of its own and is told apart by what it does."""
 import collections
 import re
@@ -41,7 +41,7 @@ def layer(thread, stack):
         return next(name for name, pattern in SQLITE if pattern.search(names))
     for frame in stack:
         found = CRATE.search(frame)
-        if found and found.group(1) != "runtime":  # every actor's stack has it: it counts only if nobody else is there
+        if found and found.group(1) != "runtime":  # the base of every actor: only if nobody else is there
             return f"crate {found.group(1)}"
     return "crate runtime" if CRATE.search(names) else next(name for name, pattern in ELSE if pattern.search(names))
 

@@ -1,4 +1,6 @@
-"""The measures by name, in the order in which they run. Each takes the options and a fresh directory and yields samples."""
+"""The measures by name, in the order in which they run.
+
+Each takes the options and a fresh directory and yields samples."""
 from measures import floor, latency, logs, reads, start, throughput
 
 ALL = {
