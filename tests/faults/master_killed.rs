@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
-use crate::harness::{EXCEPTION, Farm, RETRY, Record, Rest, SUCCESS, eight_builders, force_once};
+use crate::harness::{EXCEPTION, Farm, RETRY, Record, Rest, SUCCESS, eight_builders, eventually, force_once};
 
 fn config(record: &Record, seconds: &str) -> String {
     let steps = format!("[[steps]]\nname = 'work'\nrun = '''\n{}'''\n", record.script(seconds));
@@ -155,4 +155,23 @@ fn ten_kills_lose_nothing_and_run_nothing_twice_with_a_stock_worker() {
     let _worker = farm.stock_worker("w1");
     let acknowledged = kill_under_load(&mut farm, seed(), 10, 500..4_000);
     judge(&farm, &record, &acknowledged);
+}
+
+/// A check of the check: two attempts of one job at the same time are seen, two after each other are none.
+#[test]
+fn the_record_sees_overlaps() {
+    let farm = crate::harness::Plan::new("").lay_out();
+    let record = Record::new(&farm);
+    let attempt = |build: &str, seconds: &str| {
+        let script = record.script(seconds);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).env("JOB", "1").env("BUILD", build).spawn().expect("sh runs")
+    };
+    attempt("1", "0").wait().expect("it ends");
+    let mut first = attempt("2", "1");
+    eventually("the second attempt", || (record.count("start") == 2).then_some(()));
+    assert_eq!(record.count("overlap"), 0, "one after the other");
+    attempt("3", "0").wait().expect("it ends");
+    first.wait().expect("it ends");
+    assert_eq!(record.count("overlap"), 1, "at the same time");
 }

@@ -1,7 +1,5 @@
 //! Our agent, as a process of its own.
 
-use std::path::PathBuf;
-
 use super::farm::{Farm, binary};
 use super::process::Process;
 use super::wait::eventually;
@@ -9,8 +7,6 @@ use super::wait::eventually;
 /// A `greenroom worker`.
 pub struct Agent {
     process: Process,
-    name: String,
-    dir: PathBuf,
 }
 
 impl Farm {
@@ -33,7 +29,7 @@ impl Farm {
         command.arg("--password-file").arg(&secret).arg("--dir").arg(&dir);
         command.env("STORY_OF_GREENROOM", self.mark());
         let process = Process::start(&mut command, &self.path(&format!("{name}.log")));
-        Agent { process, name: name.to_owned(), dir }
+        Agent { process }
     }
 
     /// Whether the master has this worker connected.
@@ -63,23 +59,8 @@ impl Agent {
         self.process.kill();
     }
 
-    /// The process.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
     /// What it has said.
     pub fn log(&self) -> String {
         self.process.output()
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Where its builds work.
-    pub fn dir(&self) -> &PathBuf {
-        &self.dir
     }
 }

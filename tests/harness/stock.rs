@@ -20,7 +20,6 @@ fn stock_bin() -> PathBuf {
 /// A running stock worker.
 pub struct StockWorker {
     process: Option<Process>,
-    name: String,
     dir: PathBuf,
     log: PathBuf,
     mark: String,
@@ -48,7 +47,7 @@ impl Farm {
             .expect("buildbot-worker runs");
         assert!(made.status.success(), "create-worker: {}", String::from_utf8_lossy(&made.stderr));
         let log = dir.with_extension("log");
-        let mut worker = StockWorker { process: None, name: name.to_owned(), dir, log, mark: self.mark() };
+        let mut worker = StockWorker { process: None, dir, log, mark: self.mark() };
         worker.start();
         worker
     }
@@ -72,11 +71,6 @@ impl StockWorker {
     pub fn log(&self) -> String {
         let file = std::fs::read(self.dir.join("twistd.log")).unwrap_or_default();
         String::from_utf8_lossy(&file).into_owned()
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// Its base directory.

@@ -3,6 +3,14 @@
 //! `stories` tell what users do, `faults` what goes wrong, `wire` what arrives at the port. All of them start processes of
 //! their own in directories of their own; nothing is shared but the machine.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests; no arbiter runs here"
+)]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 
