@@ -14,6 +14,8 @@ use greenroom_config::{DatabaseUrl, Settings};
 use greenroom_data::{Control, Ro};
 use greenroom_runtime::{Dice, Runtime};
 use greenroom_status::Print;
+use tokio::signal::unix::{self, Signal, SignalKind};
+use tokio::sync::watch;
 
 use crate::tree::Tree;
 
@@ -22,6 +24,8 @@ use crate::tree::Tree;
 pub struct Running {
     tree: Arc<Tree>,
     page: String,
+    signals: Signals,
+    grace: Duration,
 }
 
 impl Running {
@@ -44,6 +48,24 @@ impl Running {
     pub fn tell_builds(&self, print: Print) {
         self.tree.add_console(print);
     }
+
+    /// Waits until a signal says stop.
+    pub async fn stop_asked(&self) {
+        self.signals.heard(1).await;
+    }
+
+    /// The first phase of a stop: no build begins any more, and what runs may end within the grace period. Says what it does.
+    /// It happens once; whoever ends without it gets it then.
+    pub async fn drain(&self) {
+        if let Some(running) = self.tree.begin_drain() {
+            eprintln!(
+                "stopping: no build begins any more, {running} still run; a second signal ends at once"
+            );
+            for cut_off in self.tree.drain(self.grace).await {
+                eprintln!("cut off: {cut_off}");
+            }
+        }
+    }
 }
 
 /// Runs a master as long as `body` does, then stops it. The code is what the process ends with: a failure when a
@@ -54,27 +76,68 @@ where
     Fut: Future<Output = Result<()>>,
 {
     actix_rt::System::new().block_on(async move {
+        let signals = Signals::listen();
         let listener = bind(&settings)?;
         let address = listener.local_addr().context("failed to learn the address that was bound")?;
-        let runtime = Runtime::builder().dice(Dice::from_os()).policies((&settings.supervision).into()).build();
+        let runtime =
+            Runtime::builder().dice(Dice::from_os()).policies((&settings.supervision).into()).build();
         crate::rehearse::begin(&runtime);
-        let tree = Arc::new(Tree::raise(&runtime, settings.clone(), listener).await?);
-        let running = Running { tree: tree.clone(), page: format!("http://{address}/") };
-        let outcome = tokio::select! {
-            outcome = body(running) => outcome,
-            escalation = runtime.escalation() => Err(anyhow::anyhow!("a supervisor gave up: {}", escalation.cause)),
+        let gave_up = async { anyhow::anyhow!("a supervisor gave up: {}", runtime.escalation().await.cause) };
+        tokio::pin!(gave_up);
+        let tree = tokio::select! {
+            tree = Tree::raise(&runtime, settings.clone(), listener) => Arc::new(tree?),
+            error = &mut gave_up => return Err(error),
+            () = signals.heard(1) => bail!("stopped by a signal while starting"),
         };
+        let (page, grace) = (format!("http://{address}/"), settings.supervision.grace.get());
+        let running = Running { tree: tree.clone(), page, signals: signals.clone(), grace };
+        let outcome = tokio::select! {
+            outcome = body(running.clone()) => outcome,
+            error = &mut gave_up => Err(error),
+        };
+        let hard = signals.count() + 1;
         tokio::select! {
-            () = stop(&tree, settings.supervision.grace.get()) => {}
-            () = signal() => bail!("stopped hard by a second signal"),
+            () = stop(&running) => {}
+            () = signals.heard(hard.max(2)) => bail!("stopped hard by a second signal"),
         }
         outcome.map(|()| ExitCode::SUCCESS)
     })
 }
 
-async fn stop(tree: &Tree, grace: Duration) {
-    for cut_off in tree.stop(grace).await {
+/// Both phases.
+async fn stop(running: &Running) {
+    running.drain().await;
+    for cut_off in running.tree.stop(running.grace).await {
         eprintln!("cut off: {cut_off}");
+    }
+}
+
+/// How often SIGINT or SIGTERM came. Heard from the start on, so that none is lost between two who wait.
+#[derive(Clone)]
+pub struct Signals(watch::Receiver<u32>);
+
+impl Signals {
+    /// Begins to listen, in an actix system.
+    fn listen() -> Self {
+        let (told, heard) = watch::channel(0);
+        let Some(mut streams) = Streams::open() else { return Self(heard) };
+        actix_rt::spawn(async move {
+            while streams.next().await.is_some() {
+                told.send_modify(|count| *count += 1);
+            }
+        });
+        Self(heard)
+    }
+
+    fn count(&self) -> u32 {
+        *self.0.borrow()
+    }
+
+    /// Waits until so many came.
+    async fn heard(&self, count: u32) {
+        if self.0.clone().wait_for(|heard| *heard >= count).await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 
@@ -99,19 +162,38 @@ pub fn database_url(settings: &Settings) -> Result<String> {
     })
 }
 
-/// Waits for the next SIGINT or SIGTERM.
+/// Waits for one SIGINT or SIGTERM; for programs that end at the first.
 pub async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+    let heard = match Streams::open() {
+        Some(mut streams) => streams.next().await,
+        None => None,
+    };
+    if heard.is_none() {
+        std::future::pending().await
+    }
+}
+
+/// The two signals that say stop.
+struct Streams {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Streams {
+    fn open() -> Option<Self> {
+        match (unix::signal(SignalKind::interrupt()), unix::signal(SignalKind::terminate())) {
+            (Ok(interrupt), Ok(terminate)) => Some(Self { interrupt, terminate }),
+            _ => {
+                tracing::warn!("signals cannot be heard; only a hard kill will end this process");
+                None
             }
         }
-        _ => {
-            tracing::warn!("signals cannot be heard; only a hard kill will end this process");
-            std::future::pending().await
+    }
+
+    async fn next(&mut self) -> Option<()> {
+        tokio::select! {
+            heard = self.interrupt.recv() => heard,
+            heard = self.terminate.recv() => heard,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! [`TABLE`] is the tree at a glance, and a test holds the running tree against it. Intensity, backoff and grace are
 //! settings (`[supervision]`); the restart type is what a child *is*. All supervisors are one-for-one.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ impl Tree {
         let listeners = at_edge.supervisor(SupervisorSpec::new("listeners"));
 
         let serving = serve(&data, &link, runtime, settings.clone(), listener)?;
-        link.start_local_workers(&format!("ws://127.0.0.1:{}", serving.address.port()));
+        link.start_local_workers(&format!("ws://{}", reachable(serving.address)));
         Ok(Self { data, link, process: Mutex::new(Some(process)), listeners, serving, edge })
     }
 
@@ -149,23 +149,42 @@ impl Tree {
         });
     }
 
-    /// Stops in two phases; says by name what was cut off.
+    /// How many builds run, if a drain is still to be done.
+    pub fn begin_drain(&self) -> Option<usize> {
+        let pending = self.process.try_lock().is_ok_and(|process| process.is_some());
+        pending.then(|| self.data.ro().hot().running_builds().count())
+    }
+
+    /// The first phase of a stop: no build begins any more, and what runs may end. Says by name what was cut off.
+    pub async fn drain(&self, grace: Duration) -> Vec<String> {
+        let Some(process) = self.process.lock().await.take() else { return Vec::new() };
+        let summary = process.stop(grace).await;
+        tracing::info!(finished = summary.finished, "builds drained");
+        let abandoned = summary.abandoned.into_iter().map(|build| format!("{build}, to be built again"));
+        abandoned.chain(summary.cut_off).collect()
+    }
+
+    /// The second phase, after a drain: everything else ends, from the top down. Says by name what was cut off.
     pub async fn stop(&self, grace: Duration) -> Vec<String> {
-        let mut cut_off = Vec::new();
-        if let Some(process) = self.process.lock().await.take() {
-            let summary = process.stop(grace).await;
-            tracing::info!(finished = summary.finished, "builds drained");
-            cut_off.extend(summary.abandoned.into_iter().map(|build| format!("{build}, to be built again")));
-            cut_off.extend(summary.cut_off);
-        }
+        let mut cut_off = self.drain(grace).await;
         // Workers first: the server waits for connections that are open, and theirs do not end by themselves.
-        let above = [self.listeners.stop(Some(grace)).await, self.link.stop(Some(grace)).await];
+        let top = [self.listeners.stop(Some(grace)).await, self.link.stop(Some(grace)).await];
         self.serving.stop(true).await;
-        let rest = above.into_iter().chain([self.data.stop(grace).await]);
+        let rest = top.into_iter().chain([self.data.stop(grace).await]);
         cut_off.extend(rest.flat_map(|report| report.cut_off).map(|c| c.name));
         self.edge.stop();
         cut_off
     }
+}
+
+/// Where this machine itself reaches what listens on `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// Opens the port: the page, the API and workers share it.
@@ -232,6 +251,19 @@ mod tests {
 
     fn fits(pattern: &str, name: &str) -> bool {
         pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix))
+    }
+
+    #[test]
+    fn a_local_worker_is_told_an_address_that_it_can_reach() {
+        for (bound, told) in [
+            ("127.0.0.1:8010", "127.0.0.1:8010"),
+            ("[::1]:8010", "[::1]:8010"),
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("192.0.2.7:1", "192.0.2.7:1"),
+        ] {
+            assert_eq!(reachable(bound.parse().unwrap()).to_string(), told);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub fn run(files: ConfigFiles) -> Result<ExitCode> {
     let Some(loaded) = files.load()? else { return Ok(ExitCode::FAILURE) };
     lifecycle::run(Arc::new(loaded.settings), |master| async move {
         tracing::info!(url = %master.page(), "serving");
-        lifecycle::signal().await;
+        master.stop_asked().await;
         Ok(())
     })
 }

@@ -114,10 +114,12 @@ async fn play(master: Running, mut repository: Repository, options: Options) -> 
                 next = Instant::now() + options.every;
             }
             () = async { match ends { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => break,
-            () = lifecycle::signal() => break,
+            () = master.stop_asked() => break,
         }
     }
-    println!("\n{}", summary::of(&master).await?);
+    println!();
+    master.drain().await;
+    println!("{}", summary::of(&master).await?);
     Ok(())
 }
 
