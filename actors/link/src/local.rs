@@ -3,8 +3,10 @@
 //! One actor a worker. Its birth starts the process; the process' end is the birth's end, and the supervisor's backoff
 //! decides when the next one comes. The agent ends when its standard input does, so it never outlives the master.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -20,6 +22,10 @@ use tokio::process::{Child, ChildStdin, Command};
 
 /// How long an agent may take to end by itself when its standard input is closed; then its group is killed.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// What a local worker gets of the master's environment, besides `LC_*`.
+const PASSED_ON: [&str; 9] =
+    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "SSH_AUTH_SOCK"];
 
 /// How to start one local worker.
 #[derive(Clone)]
@@ -57,6 +63,11 @@ fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
     file.write_all(secret.as_bytes())
 }
 
+/// Whether a local worker gets this variable of the master's environment.
+fn is_passed_on(name: &OsStr) -> bool {
+    PASSED_ON.iter().any(|passed| name == *passed) || name.as_bytes().starts_with(b"LC_")
+}
+
 /// The process of a local worker has ended.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -80,6 +91,9 @@ impl LocalWorker {
     fn start_process(&self) -> io::Result<Child> {
         let mut command = Command::new(&self.spec.program);
         command
+            // Builds see the agent's environment, and the master's may hold secrets.
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)))
             .arg("worker")
             .args(["--master", &self.master])
             .args(["--name", &self.spec.name])

@@ -48,6 +48,32 @@ async fn a_local_worker_is_started_again_when_it_dies_and_ended_by_its_standard_
 }
 
 #[actix_web::test]
+async fn a_local_worker_gets_nothing_of_the_masters_environment_but_the_usual() {
+    let scripts = tempfile::tempdir().unwrap();
+    let agent = script(scripts.path(), "env > all\nmv all environment\ncat > /dev/null");
+    // Whatever runs tests sets this one; it stands for a secret.
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+    let farm = farm_with(timing(), &[("home", local())], Some(&agent)).await;
+    farm.link.start_local_workers("ws://127.0.0.1:1");
+    let environment = scripts.path().join("environment");
+    eventually("the start", || environment.exists()).await;
+    let names: Vec<String> = lines(&environment)
+        .iter()
+        .filter_map(|line| line.split_once('=').map(|(name, _)| name.to_owned()))
+        .collect();
+    assert!(names.iter().any(|name| name == "PATH"), "{names:?}");
+    let usual = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "SSH_AUTH_SOCK"];
+    // The shell of the script sets these itself.
+    let shells = ["PWD", "OLDPWD", "SHLVL", "_"];
+    let is_known = |name: &&String| {
+        usual.contains(&name.as_str()) || shells.contains(&name.as_str()) || name.starts_with("LC_")
+    };
+    let strange: Vec<&String> = names.iter().filter(|name| !is_known(name)).collect();
+    assert!(strange.is_empty(), "{strange:?}");
+    farm.finish().await;
+}
+
+#[actix_web::test]
 async fn a_local_worker_that_does_not_end_is_killed_with_its_group() {
     let scripts = tempfile::tempdir().unwrap();
     let agent = script(scripts.path(), "sleep 1000 &\necho \"$$ $!\" > started\nwait");
