@@ -3,13 +3,15 @@
 //! Settings first, then whatever the worker may still run from before is interrupted, by the command ids that the steps
 //! of its lost builds persisted. Only when that is answered is the worker offered to anybody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use greenroom_data::{DataError, Ro};
+use greenroom_data::{DataError, Ro, Rw, Shown};
 use greenroom_model::query::{Compare, Filter};
-use greenroom_model::{Build, FieldValue, Query, Results, Step, WorkerId, WorkerInfo as StoredInfo};
+use greenroom_model::{
+    Build, FieldValue, Query, Results, Step, Timestamp, WorkerId, WorkerInfo as StoredInfo,
+};
 use greenroom_protocol::{CommandId, MasterOp, Settings, Value, WorkerInfo};
 use greenroom_runtime::Front;
 use tokio::time::sleep;
@@ -18,8 +20,10 @@ use super::SessionActor;
 use crate::facts::WorkerFacts;
 use crate::messages::{Answer, AskWorker};
 
-/// How many of a worker's lost builds are looked at.
-const LOST_BUILDS: u64 = 64;
+/// How many of a worker's newest builds are looked at, however they ended.
+const NEWEST_BUILDS: usize = 64;
+/// Of what ended longer ago nothing is taken to run any more, in microseconds.
+const LONG_AGO_MICROS: i64 = 24 * 3_600 * 1_000_000;
 /// Interrupts sent at most.
 const MAX_LEFTOVERS: usize = 1024;
 
@@ -33,7 +37,7 @@ pub(crate) struct Newcomer {
 /// Runs the sequence. An error says why the worker cannot be used.
 pub(crate) async fn run(
     session: Front<SessionActor>,
-    ro: Ro,
+    rw: Rw,
     newcomer: Newcomer,
 ) -> Result<(Arc<WorkerFacts>, StoredInfo), String> {
     let hello = request(&session, MasterOp::Print { message: "attached".to_owned() }).await?;
@@ -43,7 +47,7 @@ pub(crate) async fn run(
     let info = WorkerInfo::from_value(&info).map_err(|error| error.to_string())?;
     answer(settings, "set_worker_settings").await?;
     answer(hello, "print").await?;
-    interrupt_leftovers(&session, &ro, &newcomer).await?;
+    interrupt_leftovers(&session, &rw, &newcomer).await?;
     let stored = StoredInfo {
         admin: info.texts.get("admin").cloned(),
         host: info.texts.get("host").cloned(),
@@ -71,10 +75,10 @@ async fn answer(answer: Answer, op: &str) -> Result<Value, String> {
 
 async fn interrupt_leftovers(
     session: &Front<SessionActor>,
-    ro: &Ro,
+    rw: &Rw,
     newcomer: &Newcomer,
 ) -> Result<(), String> {
-    let mut ids = persisted(ro, newcomer.worker).await;
+    let mut ids = persisted(rw, newcomer.worker).await;
     ids.extend(newcomer.leftovers.iter().cloned());
     let mut answers = Vec::new();
     for id in ids.iter().take(MAX_LEFTOVERS) {
@@ -93,9 +97,9 @@ async fn interrupt_leftovers(
 
 /// The persisted ids, asked for until the data layer answers: a worker that may still be running something is not used.
 /// The whole sequence has a deadline.
-async fn persisted(ro: &Ro, worker: WorkerId) -> BTreeSet<String> {
+async fn persisted(rw: &Rw, worker: WorkerId) -> BTreeSet<String> {
     loop {
-        match persisted_once(ro, worker).await {
+        match persisted_once(rw, worker).await {
             Ok(ids) => return ids,
             Err(error) => {
                 tracing::debug!(worker.id = worker.0, %error, "cannot read what may be left over yet");
@@ -105,31 +109,77 @@ async fn persisted(ro: &Ro, worker: WorkerId) -> BTreeSet<String> {
     }
 }
 
-async fn persisted_once(ro: &Ro, worker: WorkerId) -> Result<BTreeSet<String>, DataError> {
-    // A lost build is retried, or ends as exception after too many retries; a stopped one may have been lost as well.
-    let unclean = [Results::Retry, Results::Exception, Results::Cancelled];
-    let mut query = Query::default().eq("workerid", worker.0).order_by("buildid", true).limit(LOST_BUILDS);
-    query.filters.push(any_of("results", unclean.iter().map(|result| result.code())));
-    let lost = ro.list::<Build>(query).await?;
-    let mut builds: BTreeSet<i64> = lost.value.items.iter().map(|build| build.id.0).collect();
-    // A build that is not ended yet may be one whose loss is being written.
-    let hot = ro.hot();
-    builds.extend(hot.running_builds().filter(|build| build.worker == worker).map(|build| build.id.0));
+async fn persisted_once(rw: &Rw, worker: WorkerId) -> Result<BTreeSet<String>, DataError> {
+    let now = rw.now();
+    let builds: Vec<i64> = newest_builds(rw.ro(), worker)
+        .await?
+        .values()
+        .filter(|build| may_still_run(build.results, build.complete_at, now))
+        .map(|build| build.id.0)
+        .collect();
     if builds.is_empty() {
         return Ok(BTreeSet::new());
     }
     let query = Query { filters: vec![any_of("buildid", builds)], ..Query::default() };
-    let steps = ro.list::<Step>(query).await?;
-    let unclean_step = |step: &Step| step.results.is_none_or(|results| unclean.contains(&results));
+    let steps = rw.ro().list::<Step>(query).await?;
     Ok(steps
         .value
         .items
         .iter()
-        .filter(|step| unclean_step(step))
+        .filter(|step| may_still_run(step.results, step.complete_at, now))
         .filter_map(|step| step.command.clone())
         .collect())
 }
 
+/// The worker's builds that run (as far as is known: the loss of one may be being written) and its newest ones, by id.
+/// The database is asked only when the cache does not go back far enough.
+async fn newest_builds(ro: &Ro, worker: WorkerId) -> Result<BTreeMap<i64, Shown<Build>>, DataError> {
+    let hot = ro.hot();
+    let of_worker = || hot.builds.iter().rev().filter(|(_, build)| build.worker == worker);
+    // Above the floor the cache has every build.
+    let recent = of_worker().take_while(|(id, _)| **id > hot.builds_floor).take(NEWEST_BUILDS);
+    let mut builds: BTreeMap<i64, _> = recent.map(|(id, build)| (*id, build.clone())).collect();
+    if builds.len() < NEWEST_BUILDS && hot.builds_floor > 0 {
+        let newest = NEWEST_BUILDS as u64;
+        let query = Query::default().eq("workerid", worker.0).order_by("buildid", true).limit(newest);
+        let stored = ro.list::<Build>(query).await?;
+        builds.extend(stored.value.items.into_iter().map(|build| (build.id.0, build)));
+    }
+    let running = of_worker().filter(|(_, build)| build.complete_at.is_none());
+    builds.extend(running.map(|(id, build)| (*id, build.clone())));
+    Ok(builds)
+}
+
+/// Whether the worker may still run a command of a build or step. A lost build is retried, or ends as exception after too
+/// many retries; a stopped one may have been lost as well. All others waited for their commands to end.
+fn may_still_run(results: Option<Results>, ended: Option<Timestamp>, now: Timestamp) -> bool {
+    let is_recent = ended.is_none_or(|ended| now.micros_since(ended) < LONG_AGO_MICROS);
+    match results {
+        None => true,
+        Some(Results::Retry | Results::Exception | Results::Cancelled) => is_recent,
+        Some(_) => false,
+    }
+}
+
 fn any_of(field: &'static str, values: impl IntoIterator<Item = i64>) -> Filter {
     Filter { field, compare: Compare::Eq, values: values.into_iter().map(FieldValue::Int).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_ended_uncleanly_and_lately_may_still_run() {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let hours_ago = |hours: i64| Some(Timestamp::from_seconds(1_800_000_000 - hours * 3_600));
+        assert!(may_still_run(None, None, now));
+        for results in [Results::Retry, Results::Exception, Results::Cancelled] {
+            assert!(may_still_run(Some(results), hours_ago(23), now), "{results}");
+            assert!(!may_still_run(Some(results), hours_ago(25), now), "{results}");
+        }
+        for results in [Results::Success, Results::Warnings, Results::Failure, Results::Skipped] {
+            assert!(!may_still_run(Some(results), hours_ago(0), now), "{results}");
+        }
+    }
 }

@@ -179,7 +179,7 @@ impl Actor for SessionActor {
             name: self.name.clone(),
             leftovers: std::mem::take(&mut self.leftovers),
         };
-        let sequence = connect::run(self.front.clone(), self.rw.ro().clone(), newcomer);
+        let sequence = connect::run(self.front.clone(), self.rw.clone(), newcomer);
         let within = self.timing.connect;
         let sequence = async move {
             let late =

@@ -140,6 +140,36 @@ async fn leftovers_are_interrupted_before_the_worker_is_usable_again() {
 }
 
 #[actix_web::test]
+async fn leftovers_are_looked_for_in_the_newest_builds_only() {
+    let farm = farm().await;
+    let rw = farm.rw();
+    let mut ended = Vec::new();
+    // Builds of another worker do not count.
+    for (worker, count) in [("w1", 65), ("w2", 65)] {
+        for number in 0..count {
+            let (build, step, _) = farm.build_on(worker).await;
+            let results = if number < 2 { Results::Retry } else { Results::Success };
+            let command = format!("{worker}-{number}");
+            ended.push(Op::SetStepCommand { step, command });
+            ended.push(Op::FinishBuild { build, results, state_string: String::new() });
+        }
+    }
+    let at = rw.write(ended).await.unwrap().at;
+    eventually("the hot state", || rw.ro().hot().clock.contains(at.0, at.1)).await;
+    let mut worker = FakeWorker::open(&farm, "w1").await;
+    worker.greet().await;
+    // The 64 newest begin with the second one; the first is history.
+    let (seq, op) = worker.request().await;
+    assert!(
+        matches!(&op, MasterOp::InterruptCommand { command_id, .. } if *command_id == CommandId::from("w1-1")),
+        "{op:?}"
+    );
+    worker.answer(seq, Ok(Value::Nil)).await;
+    farm.usable("w1").await;
+    farm.finish().await;
+}
+
+#[actix_web::test]
 async fn workers_of_a_former_run_are_disconnected_at_the_start() {
     let farm = farm().await;
     let worker = FakeWorker::connect(&farm, "w1").await;
