@@ -25,7 +25,7 @@ pub enum OpenError {
     #[error("the database url {0:?} is not understood: `memory:` and `sqlite://FILE` are")]
     Url(String),
     /// The directory cannot be written to.
-    #[error("the data directory {path} is not writable: {source}")]
+    #[error("the data directory {path} is not writable")]
     NotWritable {
         /// Which.
         path: PathBuf,
