@@ -121,12 +121,12 @@ pub async fn finish(
     Ok(())
 }
 
-/// Ends a build's open steps with it.
+/// Ends a build's open steps with it; what they did when last seen says nothing of how they ended.
 pub async fn finish_open(unit: &mut Unit<'_>, build: BuildId, results: Results) -> Result<(), Fault> {
+    let text = if results == Results::Retry { "lost" } else { results.word() };
     for id in open_of(unit, build).await?.iter() {
         let step = unit.get::<Step>(StepId(*id)).await?;
-        let (text, hidden) = (step.state_string.clone(), step.hidden);
-        finish(unit, step.id, results, &text, hidden).await?;
+        finish(unit, step.id, results, text, step.hidden).await?;
     }
     Ok(())
 }

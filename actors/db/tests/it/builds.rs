@@ -10,6 +10,7 @@ both!(
     a_request_is_claimed_once,
     a_lost_build_is_repeated_and_then_gives_up,
     what_is_open_ends_with_the_build,
+    steps_that_end_with_their_build_say_how,
     a_finished_build_never_changes,
     a_buildset_completes_with_its_last_request,
     a_free_request_can_be_cancelled,
@@ -100,6 +101,23 @@ async fn what_is_open_ends_with_the_build(world: World) {
     assert_eq!(world.get::<Step>(second.0).await.results, Some(Results::Cancelled));
     let log = world.get::<Log>(log.0).await;
     assert_eq!((log.complete, log.num_lines), (true, 7));
+}
+
+async fn steps_that_end_with_their_build_say_how(world: World) {
+    world.configure().await;
+    for (results, text) in
+        [(Results::Retry, "lost"), (Results::Cancelled, "cancelled"), (Results::Exception, "exception")]
+    {
+        let (_, requests) = world.submit(&[1]).await;
+        let build = world.start_build(requests[0]).await;
+        let (done, open) = (world.add_step(build, 0).await, world.add_step(build, 1).await);
+        let (state_string, hidden) = (String::from("compiled"), false);
+        world.run(vec![Op::FinishStep { step: done, results: Results::Success, state_string, hidden }]).await;
+        world.run(vec![Op::StartStep { step: open, state_string: "running".into() }]).await;
+        world.finish_build(build, results).await.unwrap();
+        assert_eq!(world.get::<Step>(open.0).await.state_string, text);
+        assert_eq!(world.get::<Step>(done.0).await.state_string, "compiled");
+    }
 }
 
 async fn a_finished_build_never_changes(world: World) {
