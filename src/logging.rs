@@ -4,7 +4,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging: `RUST_LOG`, or else this level. Once a process; again is ignored.
 pub fn start(level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    // The HTTP server's own remarks are of no use to whoever runs a master.
+    let usual = format!("{level},actix_server=warn,actix_rt=warn");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
