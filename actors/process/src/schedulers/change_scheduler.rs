@@ -27,6 +27,8 @@ use crate::schedulers::pending::{Pending, Waiting};
 const CATCH_UP: u64 = 200;
 /// After so many changes that do not concern it, a scheduler stores its clock all the same.
 const SKIPPED_STORED: u64 = 500;
+/// So long after a change that did not concern it, it does so too: a restart with other settings must not look again.
+const SKIPPED_STORED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How changes are grouped under timers.
 pub trait Grouping: 'static + Unpin {
@@ -93,6 +95,10 @@ struct FollowEnded(TaskEnd<FollowEnd>);
 #[rtype(result = "()")]
 struct StableTick;
 
+#[derive(Message)]
+#[rtype(result = "()")]
+struct StoreTick;
+
 /// A scheduler that follows changes.
 pub struct ChangeScheduler<G: Grouping> {
     h: Handles,
@@ -100,6 +106,10 @@ pub struct ChangeScheduler<G: Grouping> {
     identity: Arc<Identity>,
     state: Option<State>,
     timer: Option<SpawnHandle>,
+    /// Set while changes were skipped and the clock after them is not stored.
+    storing: Option<SpawnHandle>,
+    /// A stop has begun: whatever is still looked at is stored at once.
+    draining: bool,
     skipped: u64,
     taken: u64,
     buildsets: u64,
@@ -108,8 +118,19 @@ pub struct ChangeScheduler<G: Grouping> {
 
 impl<G: Grouping> ChangeScheduler<G> {
     pub(crate) fn new(h: Handles, birth: Birth<Self>, identity: Arc<Identity>) -> Self {
-        let (state, timer, grouping) = (None, None, PhantomData);
-        Self { h, birth, identity, state, timer, skipped: 0, taken: 0, buildsets: 0, grouping }
+        Self {
+            h,
+            birth,
+            identity,
+            state: None,
+            timer: None,
+            storing: None,
+            draining: false,
+            skipped: 0,
+            taken: 0,
+            buildsets: 0,
+            grouping: PhantomData,
+        }
     }
 
     fn wants(&self, change: &Change) -> bool {
@@ -179,13 +200,37 @@ impl<G: Grouping> ChangeScheduler<G> {
             (Ok(built), Some(state)) => {
                 (state.pending, state.clock) = (pending, clock);
                 actor.buildsets += u64::try_from(built).unwrap_or(0);
-                actor.skipped = 0;
+                actor.stored(ctx);
                 actor.arm(ctx);
             }
             (Ok(_), None) => {}
             (Err(error), _) => fail(ctx, error),
         };
         Box::pin(write.into_actor(self).map(done))
+    }
+
+    /// The clock is stored: nothing skipped would be looked at again.
+    fn stored(&mut self, ctx: &mut Context<Self>) {
+        self.skipped = 0;
+        if let Some(storing) = self.storing.take() {
+            ctx.cancel_future(storing);
+        }
+    }
+
+    /// Stores the clock, if changes were skipped since it was stored last.
+    fn store_skipped(&mut self, ctx: &mut Context<Self>) {
+        if let Some(state) = self.state.as_ref().filter(|_| self.skipped > 0) {
+            let commit = self.commit(Vec::new(), state.pending.clone(), state.clock.clone());
+            ctx.wait(commit);
+        }
+    }
+
+    /// The operation that stores what this birth has in memory; none while it is still loading.
+    fn save(&self) -> Result<Option<Op>, DataError> {
+        let Some(state) = &self.state else { return Ok(None) };
+        let pending = serde_json::to_value(&state.pending).map_err(DataError::unavailable)?;
+        let state = SchedulerState { clock: Some(state.clock.clone()), pending };
+        Ok(Some(Op::SaveScheduler { scheduler: self.identity.id, state }))
     }
 
     /// Sets the timer for what is due next.
@@ -301,6 +346,12 @@ impl<G: Grouping> Supervised for ChangeScheduler<G> {
             "trees_waiting": state.pending.waiting.len(), "stable_at": stable_at,
         })
     }
+
+    /// The next start may have another filter: what this one refused is not to be looked at again.
+    fn drain(&mut self, ctx: &mut Context<Self>) {
+        self.draining = true;
+        self.store_skipped(ctx);
+    }
 }
 
 impl<G: Grouping> Actor for ChangeScheduler<G> {
@@ -371,7 +422,7 @@ impl<G: Grouping> ChangeScheduler<G> {
 impl<G: Grouping> Handler<Events> for ChangeScheduler<G> {
     type Result = AtomicResponse<Self, ()>;
 
-    fn handle(&mut self, batch: Events, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, batch: Events, ctx: &mut Context<Self>) -> Self::Result {
         let changes: Vec<Arc<Change>> = batch
             .events
             .iter()
@@ -383,9 +434,12 @@ impl<G: Grouping> Handler<Events> for ChangeScheduler<G> {
         let now = self.h.now();
         let (ready, pending, taken) = self.plan(&changes, now);
         self.taken += taken;
-        if taken == 0 && self.skipped < SKIPPED_STORED {
+        if taken == 0 && self.skipped < SKIPPED_STORED && !self.draining {
             if let Some(state) = &mut self.state {
                 (state.pending, state.clock) = (pending, batch.clock);
+            }
+            if self.skipped > 0 && self.storing.is_none() {
+                self.storing = Some(ctx.notify_later(StoreTick, SKIPPED_STORED_WITHIN));
             }
             return AtomicResponse::new(Box::pin(fut::ready(())));
         }
@@ -411,17 +465,29 @@ impl<G: Grouping> Handler<StableTick> for ChangeScheduler<G> {
     }
 }
 
+impl<G: Grouping> Handler<StoreTick> for ChangeScheduler<G> {
+    type Result = ();
+
+    fn handle(&mut self, _: StoreTick, ctx: &mut Context<Self>) {
+        self.storing = None;
+        self.store_skipped(ctx);
+    }
+}
+
 impl<G: Grouping> Handler<Act> for ChangeScheduler<G> {
     type Result = AtomicResponse<Self, Result<Handled, DataError>>;
 
-    /// Switched off it takes no changes, and holds back what it has taken; switched on it goes on with that.
+    /// Switched off it takes no changes, and holds back what it has taken; switched on it goes on with that. The clock is
+    /// stored with the switch, so that each change is judged by what was so when it came, also after a restart.
     fn handle(&mut self, Act(act): Act, _: &mut Context<Self>) -> Self::Result {
         let (h, scheduler, enabled) =
             (self.h.clone(), self.identity.id, act.params.get("enabled").and_then(Value::as_bool));
-        let write = async move { enable(&h, scheduler, &act, enabled).await };
+        let save = self.save();
+        let write = async move { enable(&h, scheduler, &act, enabled, save?).await };
         AtomicResponse::new(Box::pin(write.into_actor(self).map(move |handled, actor: &mut Self, ctx| {
             if let (Ok(_), Some(enabled), Some(state)) = (&handled, enabled, &mut actor.state) {
                 state.enabled = enabled;
+                actor.stored(ctx);
                 actor.arm(ctx);
             }
             handled
@@ -429,16 +495,18 @@ impl<G: Grouping> Handler<Act> for ChangeScheduler<G> {
     }
 }
 
-/// Switches a scheduler on or off, and answers.
+/// Switches a scheduler on or off, stores its state in the same write, and answers.
 pub(crate) async fn enable(
     h: &Handles,
     scheduler: SchedulerId,
     act: &ControlAct,
     enabled: Option<bool>,
+    save: Option<Op>,
 ) -> Result<Handled, DataError> {
-    let mut ops = Vec::with_capacity(2);
+    let mut ops = Vec::with_capacity(3);
     let answer = match (act.action.as_str(), enabled) {
         ("enable", Some(enabled)) => {
+            ops.extend(save);
             ops.push(Op::EnableScheduler { scheduler, enabled });
             ControlAnswer::Done(Value::Null)
         }

@@ -66,7 +66,7 @@ impl Handler<Act> for ForceScheduler {
                 "force" => force(&h, &identity, &act).await,
                 _ => {
                     let enabled = act.params.get("enabled").and_then(Value::as_bool);
-                    enable(&h, identity.id, &act, enabled).await
+                    enable(&h, identity.id, &act, enabled, None).await
                 }
             }
         };

@@ -195,3 +195,50 @@ async fn a_scheduler_whose_events_are_gone_lists_the_changes_instead() {
     assert_eq!(revisions, wanted, "each once and in order");
     farm.finish().await;
 }
+
+/// Where a scheduler would begin if it were born again.
+async fn stored_clock(farm: &Farm, name: &str) -> Option<Clock> {
+    farm.data.ro().scheduler_state(farm.scheduler(name)).await.unwrap().value.clock
+}
+
+#[actix_rt::test]
+async fn a_change_that_came_while_a_scheduler_was_off_is_not_built_after_a_restart() {
+    let mut farm = Farm::start(SIMPLE).await;
+    let scheduler = ControlTarget::Scheduler(farm.scheduler("main"));
+    farm.ask(scheduler.clone(), "enable", json!({ "enabled": false })).await;
+    farm.push("main", "while off").await;
+    farm.settle().await;
+    farm.ask(scheduler, "enable", json!({ "enabled": true })).await;
+    farm.panic("scheduler/main").await;
+    farm.push("main", "while on").await;
+    farm.finished("linux", 1).await;
+    farm.settle().await;
+    assert_eq!(stamps(&farm), [stamp("main", "while on")]);
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_filter_that_is_edited_while_the_master_is_down_looks_at_no_old_change() {
+    let mut farm = Farm::start(SIMPLE).await;
+    farm.push("topic", "refused").await;
+    farm.settle().await;
+    farm.close(Duration::from_secs(1)).await;
+    farm.edit(r#"branch = ["main"]"#, r#"branch = ["*"]"#);
+    farm.open().await;
+    farm.push("topic", "wanted").await;
+    farm.finished("linux", 1).await;
+    farm.settle().await;
+    assert_eq!(stamps(&farm), [stamp("topic", "wanted")]);
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn the_clock_after_changes_that_were_skipped_is_stored_soon() {
+    let farm = Farm::start(SIMPLE).await;
+    farm.settle().await;
+    let before = stored_clock(&farm, "main").await;
+    farm.push("topic", "refused").await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_ne!(stored_clock(&farm, "main").await, before);
+    farm.finish().await;
+}

@@ -86,6 +86,12 @@ impl Farm {
         }
     }
 
+    /// Somebody edits the configuration; it counts from the next [`Farm::open`] on.
+    pub fn edit(&mut self, from: &str, to: &str) {
+        assert!(self.toml.contains(from), "{from}");
+        self.toml = self.toml.replace(from, to);
+    }
+
     /// Starts this layer.
     pub async fn open(&mut self) {
         let options = ProcessOptions {
