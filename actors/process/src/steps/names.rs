@@ -39,16 +39,23 @@ fn identifier(name: &str) -> String {
     text
 }
 
-/// A directory name made of a builder's name, as stock workers find it: anything unusual becomes `_`.
+/// A directory name made of a builder's name, as stock workers find it: anything unusual becomes `_`, and then a hash of
+/// the whole name keeps those apart that would be called alike.
 pub(crate) fn directory(name: &str) -> String {
     let text: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' })
         .collect();
     match text.as_str() {
-        "" | "." | ".." => format!("_{}", text.len()),
-        _ => text,
+        "" | "." | ".." => format!("_{}-{:08x}", text.len(), stable_hash(name)),
+        _ if text == name => text,
+        _ => format!("{text}-{:08x}", stable_hash(name)),
     }
+}
+
+/// FNV-1a: directories outlive this program, so the hash may never change.
+fn stable_hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -66,8 +73,22 @@ mod tests {
 
     #[test]
     fn a_builder_never_leaves_the_basedir() {
-        assert_eq!(directory("linux x/64"), "linux_x_64");
-        assert_eq!(directory(".."), "_2");
-        assert_eq!(directory("../../etc"), ".._.._etc");
+        let sanitised = |name: &str| directory(name).rsplit_once('-').map(|it| it.0.to_owned());
+        assert_eq!(sanitised("linux x/64").as_deref(), Some("linux_x_64"));
+        assert_eq!(sanitised("..").as_deref(), Some("_2"));
+        assert_eq!(sanitised("../../etc").as_deref(), Some(".._.._etc"));
+    }
+
+    #[test]
+    fn builders_whose_names_are_alike_share_no_directory() {
+        assert_eq!(directory("linux_x-64.a"), "linux_x-64.a");
+        let names = ["linux x", "linux/x", "linux_x", "linux\u{e4}x", "", ".", ".."];
+        let directories: HashSet<String> = names.iter().map(|it| directory(it)).collect();
+        assert_eq!(directories.len(), names.len(), "{directories:?}");
+        // the published values of FNV-1a: never another one, or every builder would move
+        assert_eq!(
+            (stable_hash(""), stable_hash("a"), stable_hash("foobar")),
+            (0x811c_9dc5, 0xe40c_292c, 0xbf9c_f968)
+        );
     }
 }

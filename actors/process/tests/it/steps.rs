@@ -60,7 +60,7 @@ timeout = "0s"
     // the worker replaces `${NAME}`; what came from outside is written so that it stays as it is
     assert_eq!(variable("GR_0"), "$(reboot) $${}{HOME}");
     assert_eq!((variable("A").as_str(), variable("B").as_str()), ("step w1", "${HOME}/b"));
-    let base = format!("/w/{}/linux_x", farm.worker("w1"));
+    let base = format!("/w/{}/linux_x-2e8a04ed", farm.worker("w1"));
     assert_eq!(script.workdir, format!("{base}/src/linux x"));
     assert_eq!((script.timeout_s, script.max_time_s), (Some(90.0), Some(3600.0)));
     let argv = execution(&farm, 1);
