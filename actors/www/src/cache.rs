@@ -14,6 +14,15 @@ use greenroom_data::Hot;
 const MAX_REPLIES: usize = 256;
 const MAX_BYTES: usize = 8 << 20;
 
+/// How a reply is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// For programs: compact.
+    Compact,
+    /// For people: indented.
+    Indented,
+}
+
 /// A rendered reply.
 #[derive(Clone)]
 pub(crate) struct Rendered {
@@ -28,7 +37,8 @@ pub(crate) struct Rendered {
 #[derive(Default)]
 struct Cache {
     state: Option<Arc<Hot>>,
-    replies: HashMap<Box<str>, Rendered>,
+    /// By [`Form`].
+    replies: [HashMap<Box<str>, Rendered>; 2],
     bytes: usize,
 }
 
@@ -43,23 +53,26 @@ impl Cache {
 }
 
 /// The reply to `question` (path and query) in the state `hot`.
-pub(crate) fn find(hot: &Arc<Hot>, question: &str) -> Option<Rendered> {
-    CACHE.with_borrow(|cache| cache.holds(hot).then(|| cache.replies.get(question).cloned()).flatten())
+pub(crate) fn find(hot: &Arc<Hot>, form: Form, question: &str) -> Option<Rendered> {
+    CACHE.with_borrow(|cache| {
+        cache.holds(hot).then(|| cache.replies[form as usize].get(question).cloned()).flatten()
+    })
 }
 
 /// Keeps (or replaces) the reply to `question` in the state `hot`.
-pub(crate) fn keep(hot: &Arc<Hot>, question: &str, reply: Rendered) {
+pub(crate) fn keep(hot: &Arc<Hot>, form: Form, question: &str, reply: Rendered) {
     CACHE.with_borrow_mut(|cache| {
         if !cache.holds(hot) {
             *cache = Cache { state: Some(hot.clone()), ..Cache::default() };
         }
         let size = size_of(question, &reply);
-        if let Some(old) = cache.replies.remove(question) {
+        if let Some(old) = cache.replies[form as usize].remove(question) {
             cache.bytes -= size_of(question, &old);
         }
-        if cache.replies.len() < MAX_REPLIES && cache.bytes + size <= MAX_BYTES {
+        let kept: usize = cache.replies.iter().map(HashMap::len).sum();
+        if kept < MAX_REPLIES && cache.bytes + size <= MAX_BYTES {
             cache.bytes += size;
-            cache.replies.insert(question.into(), reply);
+            cache.replies[form as usize].insert(question.into(), reply);
         }
     });
 }

@@ -26,7 +26,7 @@ use actix_web::http::header::{self, HeaderName};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use crate::cache::{self, Rendered};
+use crate::cache::{self, Form, Rendered};
 use crate::error::ApiError;
 use crate::reply::{self, CLOCK, JSON, Reply, TEXT};
 use crate::router::{Answer, Call, Items, Route, Router};
@@ -143,8 +143,9 @@ async fn get(request: &HttpRequest, www: &Www, path: &str) -> Reply {
     let wants_gzip = reply::accepts_gzip(request);
     let question = request.uri().path_and_query().map_or(path, |it| it.as_str());
     let hot = www.ro.hot();
-    if wants_json && let Some(rendered) = cache::find(&hot, question) {
-        return from_cache(&hot, question, rendered, wants_gzip).await;
+    let form = if wants_json { Form::Compact } else { Form::Indented };
+    if let Some(rendered) = cache::find(&hot, form, question) {
+        return from_cache(&hot, form, question, rendered, wants_gzip).await;
     }
     let Some((route, args)) = ROUTER.find(path) else { return ApiError::NoPath(path.to_owned()).into() };
     let call = Call {
@@ -156,7 +157,7 @@ async fn get(request: &HttpRequest, www: &Www, path: &str) -> Reply {
         wants_json,
     };
     match (route.get)(call).await {
-        Ok(Answer::Items(items)) => enveloped(&hot, items, question, wants_json),
+        Ok(Answer::Items(items)) => enveloped(&hot, items, question, form),
         Ok(Answer::Other(reply)) => reply,
         Err(error) => {
             if let ApiError::Internal(why) = &error {
@@ -170,36 +171,43 @@ async fn get(request: &HttpRequest, www: &Www, path: &str) -> Reply {
 /// A reply that was rendered before; compressed now, once, if that is asked for.
 async fn from_cache(
     hot: &Arc<greenroom_data::Hot>,
+    form: Form,
     question: &str,
     mut rendered: Rendered,
     zip: bool,
 ) -> Reply {
     if zip && rendered.gzipped.is_none() && rendered.body.len() > 1024 {
         rendered.gzipped = reply::gzip(rendered.body.clone()).await;
-        cache::keep(hot, question, rendered.clone());
+        cache::keep(hot, form, question, rendered.clone());
     }
-    let mut reply = Reply::new(StatusCode::OK, JSON, rendered.body).with(CLOCK, &hot.clock_text);
+    let mut reply = Reply::new(StatusCode::OK, kind_of(form), rendered.body).with(CLOCK, &hot.clock_text);
     reply.etag = Some(rendered.etag);
     reply.gzipped = rendered.gzipped;
     reply
 }
 
 /// The reply with the envelope of the contract; kept if it belongs to the state `hot`.
-fn enveloped(hot: &Arc<greenroom_data::Hot>, items: Items, question: &str, wants_json: bool) -> Reply {
+fn enveloped(hot: &Arc<greenroom_data::Hot>, items: Items, question: &str, form: Form) -> Reply {
     let text = envelope(&items);
     let current = items.clock.as_ref().is_none_or(|clock| *clock == hot.clock);
-    let (kind, text) = if wants_json { (JSON, text) } else { (TEXT, json::pretty(&text)) };
-    let mut reply = Reply::new(StatusCode::OK, kind, text).with_etag();
+    let text = if form == Form::Compact { text } else { json::pretty(&text) };
+    let mut reply = Reply::new(StatusCode::OK, kind_of(form), text).with_etag();
     reply = match &items.clock {
         Some(clock) if !current => reply.with(CLOCK, &clock.to_string()),
         _ => reply.with(CLOCK, &hot.clock_text),
     };
-    if let (true, reply::Body::Whole(body), Some(etag)) =
-        (wants_json && items.lasting && current, &reply.body, &reply.etag)
+    if let (true, reply::Body::Whole(body), Some(etag)) = (items.lasting && current, &reply.body, &reply.etag)
     {
-        cache::keep(hot, question, Rendered { body: body.clone(), etag: etag.clone(), gzipped: None });
+        cache::keep(hot, form, question, Rendered { body: body.clone(), etag: etag.clone(), gzipped: None });
     }
     reply
+}
+
+fn kind_of(form: Form) -> &'static str {
+    match form {
+        Form::Compact => JSON,
+        Form::Indented => TEXT,
+    }
 }
 
 /// `{"builds":[…],"meta":{"total":2}}`, keys in order.
