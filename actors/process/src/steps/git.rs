@@ -1,7 +1,8 @@
 //! Step `git`: a checkout by the worker's own `git`.
 //!
 //! Every command is an argument list, never shell text; what comes from outside stands behind `--` or is refused if it
-//! begins with `-`. Each command is idempotent, so a step that is taken up again begins its sequence anew.
+//! begins with `-`. Each command is idempotent, so a step that is taken up again begins its sequence anew. A clone that an
+//! earlier git left locked is freed first, and one that git cannot work with is made anew, so that neither fails a builder for ever.
 
 use greenroom_config::{GitMethod, GitMode, GitStep, Step};
 use greenroom_model::{Results, SourceStamp};
@@ -9,12 +10,17 @@ use serde_json::{Value, json};
 
 use crate::builds::plan::Begun;
 use crate::builds::run::{CommandResult, Result, Run};
-use crate::properties::source;
+use crate::properties::{builder_directory, source};
 use crate::runner::{Execution, Finished, Program, WorkerCommand};
 use crate::steps::{StepEnd, render, shell};
 
 /// Bytes of output kept of `git rev-parse`.
 const CAPTURE: usize = 4 * 1024;
+/// How git ends when it gives up by itself.
+const FATAL: i64 = 128;
+/// What a git that was killed may leave behind; every later one would refuse to work beside it.
+const LOCKS: [&str; 5] =
+    [".git/index.lock", ".git/shallow.lock", ".git/HEAD.lock", ".git/config.lock", ".git/packed-refs.lock"];
 
 /// What is to be checked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,43 +135,122 @@ struct Checkout<'a> {
     id: Option<String>,
 }
 
+/// How a command of git failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It was stopped, or its worker was lost.
+    Broken,
+    /// Git, or what it spoke with, said no.
+    Exit,
+    /// Git gave up, and the clone is why.
+    Fatal,
+}
+
+struct Failed {
+    how: How,
+    end: StepEnd,
+}
+
 type Ended<T> = Result<std::result::Result<T, StepEnd>>;
 
 impl Checkout<'_> {
+    /// Updates what is there; a clone that git cannot work with is made anew, once.
     async fn all(&mut self, step: &GitStep, wish: &Wish) -> Ended<String> {
-        let full = step.mode == GitMode::Full;
-        if full && step.method == GitMethod::Clobber {
-            let remove = WorkerCommand::RemoveDirectories(vec![self.workdir.clone()]);
-            if let Err(end) = self.must(remove).await? {
-                return Ok(Err(end));
-            }
+        let clobber = step.mode == GitMode::Full && step.method == GitMethod::Clobber;
+        let ready = if clobber { self.remove_all().await? } else { self.remove_locks().await? };
+        if let Err(end) = ready {
+            return Ok(Err(end));
         }
-        let mut commands = vec![vec!["init", "--quiet"].into_iter().map(str::to_owned).collect::<Vec<_>>()];
-        let target = target(wish);
-        commands.push(fetch(step, wish, wish.branch.as_deref()));
-        commands.push(checkout(&target));
-        if full {
-            let what = if step.method == GitMethod::Clean { "-ffd" } else { "-ffdx" };
-            commands.push(vec!["clean".into(), "--quiet".into(), what.into()]);
+        let Err(failed) = self.update(step, wish).await? else { return self.revision().await };
+        if failed.how != How::Fatal || clobber || !self.owned() {
+            return Ok(Err(failed.end));
         }
-        for command in commands {
-            let is_checkout = command.first().is_some_and(|it| it == "checkout");
-            let done = self.try_git(command, None).await?;
-            match (done, &wish.revision) {
-                (Ok(finished), _) if finished.rc == Some(0) => {}
-                // a shallow or rewritten branch may lack the revision: ask for it by name
-                (Ok(_), Some(revision)) if is_checkout => {
-                    for command in [fetch(step, wish, Some(revision)), checkout(revision)] {
-                        if let Err(end) = self.git(command, None).await? {
-                            return Ok(Err(end));
-                        }
-                    }
+        self.run.say(self.begun.log, "git cannot work with this clone: a fresh one is made").await?;
+        if let Err(end) = self.remove_all().await? {
+            return Ok(Err(end));
+        }
+        match self.update(step, wish).await? {
+            Ok(()) => self.revision().await,
+            Err(failed) => Ok(Err(failed.end)),
+        }
+    }
+
+    /// A builder's directory has one build at a time, so that whatever is locked here is nobody's any more.
+    async fn remove_locks(&mut self) -> Ended<()> {
+        let place = &self.run.plan.place;
+        let locks = LOCKS.iter().map(|it| place.join(&self.workdir, it)).collect();
+        // one that resists is git's to complain about
+        Ok(self.send(WorkerCommand::RemoveDirectories(locks), None).await?.map(|_| ()))
+    }
+
+    async fn remove_all(&mut self) -> Ended<()> {
+        self.must(WorkerCommand::RemoveDirectories(vec![self.workdir.clone()])).await
+    }
+
+    /// Whether the directory is below the builder's own, and nobody else's.
+    fn owned(&self) -> bool {
+        let base = builder_directory(&self.run.plan.recipe, &self.run.plan.place);
+        let below = self.workdir.strip_prefix(&base);
+        below.is_some_and(|it| (it.is_empty() || it.starts_with(['/', '\\'])) && !it.contains(".."))
+    }
+
+    async fn update(&mut self, step: &GitStep, wish: &Wish) -> Result<std::result::Result<(), Failed>> {
+        let init = ["init", "--quiet"].map(str::to_owned).to_vec();
+        if let Err(failed) = self.attempt(init).await? {
+            return Ok(Err(failed));
+        }
+        if let Err(failed) = self.attempt(fetch(step, wish, wish.branch.as_deref())).await? {
+            // a remote that is away, or has no such branch, says nothing about the clone
+            let answers = if failed.how == How::Fatal { self.remote_answers(wish).await? } else { Ok(true) };
+            return Ok(Err(match answers {
+                Ok(true) => failed,
+                Ok(false) => Failed { how: How::Exit, ..failed },
+                Err(end) => Failed { how: How::Broken, end },
+            }));
+        }
+        match (self.attempt(checkout(&target(wish))).await?, &wish.revision) {
+            (Ok(()), _) => {}
+            // a shallow or rewritten branch may lack the revision: ask for it by name
+            (Err(failed), Some(revision)) if failed.how != How::Broken => {
+                if let Err(failed) = self.attempt(fetch(step, wish, Some(revision))).await? {
+                    // most likely there is no such revision
+                    return Ok(Err(Failed { how: How::Exit, ..failed }));
                 }
-                (Ok(finished), _) => return Ok(Err(shell::judge(&finished, &Default::default()))),
-                (Err(end), _) => return Ok(Err(end)),
+                if let Err(failed) = self.attempt(checkout(revision)).await? {
+                    return Ok(Err(failed));
+                }
             }
+            (Err(failed), _) => return Ok(Err(failed)),
         }
-        self.revision().await
+        if step.mode == GitMode::Full {
+            let what = if step.method == GitMethod::Clean { "-ffd" } else { "-ffdx" };
+            return self.attempt(vec!["clean".into(), "--quiet".into(), what.into()]).await;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Whether the remote has what is to be fetched.
+    async fn remote_answers(&mut self, wish: &Wish) -> Ended<bool> {
+        let mut command: Vec<String> =
+            ["ls-remote", "--quiet", "--exit-code", "--"].map(str::to_owned).to_vec();
+        let what = match wish.branch.as_deref() {
+            None => "HEAD".to_owned(),
+            Some(name) if name.starts_with("refs/") => name.to_owned(),
+            Some(branch) => format!("refs/heads/{branch}"),
+        };
+        command.extend([wish.repository.clone(), what]);
+        Ok(self.try_git(command, None).await?.map(|finished| finished.rc == Some(0)))
+    }
+
+    async fn attempt(&mut self, arguments: Vec<String>) -> Result<std::result::Result<(), Failed>> {
+        Ok(match self.try_git(arguments, None).await? {
+            Err(end) => Err(Failed { how: How::Broken, end }),
+            Ok(finished) => {
+                let end = shell::judge(&finished, &Default::default());
+                let how = if finished.rc == Some(FATAL) { How::Fatal } else { How::Exit };
+                if end.results == Results::Success { Ok(()) } else { Err(Failed { how, end }) }
+            }
+        })
     }
 
     async fn revision(&mut self) -> Ended<String> {

@@ -24,6 +24,18 @@ properties = {{ flags = ["-a", "-b"], greeting = "hello ${{{{ prop.branch }}}}" 
     )
 }
 
+/// The builder's own directory: the hash tells it from that of `linux_x`.
+fn directory(farm: &Farm) -> String {
+    format!("/w/{}/linux_x-2e8a04ed", farm.worker("w1"))
+}
+
+/// The first command of a checkout.
+fn unlock(farm: &Farm) -> String {
+    let locks = ["index", "shallow", "HEAD", "config", "packed-refs"];
+    let locks = locks.map(|it| format!("{}/build/.git/{it}.lock", directory(farm)));
+    format!("rmdir {}", locks.join(" "))
+}
+
 async fn built(farm: &Farm) -> std::sync::Arc<Build> {
     farm.push("main", "abc").await;
     farm.finished("linux x", 1).await
@@ -60,7 +72,7 @@ timeout = "0s"
     // the worker replaces `${NAME}`; what came from outside is written so that it stays as it is
     assert_eq!(variable("GR_0"), "$(reboot) $${}{HOME}");
     assert_eq!((variable("A").as_str(), variable("B").as_str()), ("step w1", "${HOME}/b"));
-    let base = format!("/w/{}/linux_x-2e8a04ed", farm.worker("w1"));
+    let base = directory(&farm);
     assert_eq!(script.workdir, format!("{base}/src/linux x"));
     assert_eq!((script.timeout_s, script.max_time_s), (Some(90.0), Some(3600.0)));
     let argv = execution(&farm, 1);
@@ -169,6 +181,7 @@ async fn a_checkout_is_a_few_commands_without_a_shell() {
     assert_eq!(
         farm.workers.words(),
         [
+            unlock(&farm).as_str(),
             "git init --quiet",
             "git fetch --quiet --force --no-tags --depth=1 -- https://x.org/r +refs/heads/main:refs/remotes/origin/main",
             "git checkout --quiet --force --detach abc --",
@@ -176,7 +189,7 @@ async fn a_checkout_is_a_few_commands_without_a_shell() {
             "git rev-parse --verify HEAD",
         ]
     );
-    assert!(farm.workers.sent().iter().all(|it| execution_env(&it.order.command) == "0"));
+    assert!(farm.workers.sent()[1..].iter().all(|it| execution_env(&it.order.command) == "0"));
     let properties = farm.properties(build.id).await;
     assert_eq!(
         (&properties["got_revision"], &properties["revision"]),
@@ -203,7 +216,7 @@ async fn a_revision_that_the_branch_lacks_is_fetched_by_its_name() {
     });
     let build = built(&farm).await;
     assert_eq!(build.results, Some(Results::Success), "{}", build.state_string);
-    assert_eq!(farm.workers.words()[3], "git fetch --quiet --force --no-tags -- https://x.org/r abc");
+    assert_eq!(farm.workers.words()[4], "git fetch --quiet --force --no-tags -- https://x.org/r abc");
     farm.finish().await;
 }
 
@@ -223,4 +236,66 @@ async fn a_branch_that_looks_like_an_option_is_refused_and_a_failed_checkout_end
     );
     assert!(!farm.workers.words().contains(&"make".to_owned()));
     farm.finish().await;
+}
+
+/// A worker on which git gives up in `broken` until the directory has been removed.
+fn damaged(farm: &Farm, broken: &'static str, remote: i64) {
+    let (whole, fresh) =
+        (format!("rmdir {}/build", directory(farm)), std::sync::atomic::AtomicBool::new(false));
+    farm.workers.play(move |order| match words(order) {
+        it if it == whole => {
+            fresh.store(true, std::sync::atomic::Ordering::SeqCst);
+            Play::Exit(0)
+        }
+        it if it.contains("ls-remote") => Play::Exit(remote),
+        it if it.contains(broken) && !fresh.load(std::sync::atomic::Ordering::SeqCst) => Play::Exit(128),
+        it if it.contains("rev-parse") => Play::Print("abc\n", 0),
+        _ => Play::Exit(0),
+    });
+}
+
+async fn remade_when_it_fails(broken: &'static str) {
+    let farm = Farm::start(&farm(GIT)).await;
+    damaged(&farm, broken, 0);
+    let build = built(&farm).await;
+    assert_eq!(build.results, Some(Results::Success), "{}", build.state_string);
+    let whole = format!("rmdir {}/build", directory(&farm));
+    assert_eq!(farm.workers.words().iter().filter(|it| **it == whole).count(), 1);
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_clone_with_a_broken_configuration_is_made_anew_once() {
+    remade_when_it_fails("git init").await;
+}
+
+#[actix_rt::test]
+async fn a_clone_that_cannot_take_a_fetch_is_made_anew_once() {
+    remade_when_it_fails("git fetch").await;
+}
+
+#[actix_rt::test]
+async fn a_clone_that_cannot_be_checked_out_is_made_anew_once() {
+    remade_when_it_fails("git checkout").await;
+}
+
+async fn kept_when_it_fails(steps: &str, broken: &'static str, remote: i64) {
+    let farm = Farm::start(&farm(steps)).await;
+    damaged(&farm, broken, remote);
+    let build = built(&farm).await;
+    let end = (build.results, build.state_string.as_str());
+    assert_eq!(end, (Some(Results::Failure), "failed git (exit code 128)"));
+    let removed = farm.workers.words().iter().filter(|it| it.starts_with("rmdir")).count();
+    assert_eq!(removed, 1, "only the locks: {:?}", farm.workers.words());
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_clone_is_kept_when_the_remote_is_away() {
+    kept_when_it_fails(GIT, "git fetch", 128).await;
+}
+
+#[actix_rt::test]
+async fn a_clone_outside_the_builders_directory_is_never_removed() {
+    kept_when_it_fails(&format!("{GIT}workdir = \"/srv/shared\"\n"), "git checkout", 0).await;
 }
