@@ -58,7 +58,12 @@ auth = "none"
 `;
     await writeFile(join(dir, 'farm.toml'), head + (typeof config === 'function' ? config(dir) : config));
     farm.program = program;
-    await farm.start();
+    try {
+      await farm.start();
+    } catch (error) {
+      await farm.end();
+      throw error;
+    }
     return farm;
   }
 
@@ -145,7 +150,7 @@ auth = "none"
     });
   }
 
-  /** Waits until nothing runs and nothing waits for the builders named; gives how many builds there are. */
+  /** Waits until nothing runs and nothing waits for the builders named. */
   async settled(withinMs, ...builders) {
     const ids = await Promise.all(builders.map((name) => this.builderId(name)));
     await until('end of all builds', withinMs, async () => {

@@ -26,7 +26,7 @@ export async function until(what, withinMs, probe) {
   }
 }
 
-/** Waits until `read` gives twice the same thing on both sides; else fails with the last difference. */
+/** Waits until `read` gives the same on both sides, `actual` and `expected`; else fails with the last difference. */
 export async function untilEqual(what, withinMs, read) {
   const end = performance.now() + withinMs;
   for (;;) {
