@@ -58,13 +58,32 @@ fn strategies(parts: &Parts, report: &mut Report<'_>) {
     }
 }
 
+/// A worker's name is what it logs in with (up to the `:`), and names the directory of a local one.
+fn is_worker_name(name: &str) -> bool {
+    let fits = |it: char| it.is_ascii_alphanumeric() || matches!(it, '.' | '_' | '-');
+    !name.starts_with(['.', '-']) && name.chars().all(fits)
+}
+
+/// A worker's name that is like the one given.
+fn worker_name_like(name: &str) -> String {
+    let like = name.replace(|it: char| !it.is_ascii_alphanumeric() && !matches!(it, '.' | '_'), "-");
+    match like.trim_start_matches(['.', '-']).trim_end_matches('-') {
+        "" => "worker".to_owned(),
+        like => like.to_owned(),
+    }
+}
+
 fn workers(parts: &Parts, report: &mut Report<'_>) {
+    let names = parts.names.get("workers").into_iter().flatten();
+    // empty names and control characters are refused in every section
+    let bad = names.filter(|it| !is_worker_name(it) && !it.contains(char::is_control));
+    for name in bad {
+        let message = "a worker's name has only the letters a to z, digits, `.`, `_` and `-`, and begins with no `.` or `-`";
+        let help = format!("call it `{}`", worker_name_like(name));
+        report.push(&path(&["workers", name]), true, Fault::error("bad-name", message).help(help));
+    }
     for (name, worker) in &parts.workers {
         let at = |key: &str| path(&["workers", name, key]);
-        if name.contains(':') {
-            let message = "a worker's name cannot hold `:`, which ends the name when it logs in";
-            report.push(&path(&["workers", name]), true, Fault::error("bad-name", message));
-        }
         match worker.kind {
             WorkerKind::Remote if worker.password.is_none() => {
                 let fault =

@@ -45,6 +45,9 @@ fn step(text: &str) -> Vec<String> {
     with(&format!("[[builders.x.steps]]\n{text}"))
 }
 
+const WORKER_NAME: &str =
+    "a worker's name has only the letters a to z, digits, `.`, `_` and `-`, and begins with no `.` or `-`";
+
 #[track_caller]
 fn check(found: Vec<String>, expected: &[&str]) {
     assert_eq!(found, expected, "\nfound:\n{}\n", found.join("\n"));
@@ -230,7 +233,7 @@ fn workers() {
     );
     check(
         with("[workers.'a:b']\nkind = 'local'\n"),
-        &["1:10 bad-name: a worker's name cannot hold `:`, which ends the name when it logs in ['a:b']"],
+        &[&format!("1:10 bad-name: {WORKER_NAME} ['a:b'] (call it `a-b`)")],
     );
     check(
         with("[workers.LOCAL]\nkind = 'local'\n"),
@@ -505,4 +508,25 @@ fn as_json_for_programs() {
         "file": "greenroom.toml", "line": 2, "column": 1, "value": "titel", "help": "did you mean `title`?",
     }]);
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_workers_name_can_name_a_file() {
+    for (name, like) in [
+        ("../../etc", "etc"),
+        ("a/b", "a-b"),
+        ("..", "worker"),
+        (".hidden", "hidden"),
+        ("-rf", "rf"),
+        ("w\u{f6}rker", "w-rker"),
+    ] {
+        let text = format!("[workers.\"{name}\"]\nkind = 'local'\n");
+        check(with(&text), &[&format!("1:10 bad-name: {WORKER_NAME} [\"{name}\"] (call it `{like}`)")]);
+    }
+    for name in ["", "tab\\tbed"] {
+        let expected =
+            format!("1:10 bad-name: a name cannot be empty or hold control characters [\"{name}\"]");
+        check(with(&format!("[workers.\"{name}\"]\nkind = 'local'\n")), &[&expected]);
+    }
+    check(with("[workers.'_Linux-1.example.org']\nkind = 'local'\n"), &[]);
 }
