@@ -186,6 +186,10 @@ impl Cache {
             Record::Buildset(e) => self.buildset(e, json, event.what.name),
             Record::BuildRequest(e) => self.request(e, json, event.what.name),
             Record::Build(e) => self.build(e, json, event.what.name),
+            // Whatever is late would stay for ever: only the end of a build takes its parts along, only its leaving its properties.
+            Record::BuildProperties(e) if !hot.builds.contains_key(&e.build.0) => {}
+            Record::Step(e) if hot.builds.get(&e.build.0).is_none_or(|b| b.complete_at.is_some()) => {}
+            Record::Log(e) if !hot.steps.contains_key(&e.step.0) => {}
             Record::BuildProperties(e) => {
                 let mut all = hot.properties.get(&e.build).map(|p| (**p).clone()).unwrap_or_default();
                 all.extend(e.changed.iter().map(|(k, v)| (k.clone(), v.clone())));
@@ -266,5 +270,110 @@ impl Cache {
                 properties.remove_mut(&BuildId(id));
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: MasterId = MasterId(1);
+
+    fn build(ended: bool) -> Record {
+        let at = Timestamp(1);
+        Record::Build(Arc::new(Build {
+            id: BuildId(1),
+            number: 1,
+            builder: BuilderId(1),
+            request: BuildRequestId(1),
+            worker: WorkerId(1),
+            master: ME,
+            started_at: at,
+            complete_at: ended.then_some(at),
+            locks_duration_s: 0,
+            results: ended.then_some(Results::Success),
+            state_string: String::new(),
+            version: 1,
+        }))
+    }
+
+    fn step(id: i64, build: i64) -> Record {
+        Record::Step(Arc::new(Step {
+            id: StepId(id),
+            number: 0,
+            name: "compile".into(),
+            build: BuildId(build),
+            started_at: None,
+            locks_acquired_at: None,
+            complete_at: None,
+            results: None,
+            state_string: String::new(),
+            urls: Vec::new(),
+            hidden: false,
+            command: None,
+            version: 1,
+        }))
+    }
+
+    fn log(id: i64, step: i64) -> Record {
+        Record::Log(Arc::new(Log {
+            id: LogId(id),
+            name: "stdio".into(),
+            slug: "stdio".into(),
+            step: StepId(step),
+            kind: LogKind::Stdio,
+            num_lines: 0,
+            complete: false,
+            version: 1,
+        }))
+    }
+
+    fn properties(build: i64) -> Record {
+        let changed = Properties::from([("a".to_owned(), Property(1.into(), "test".into()))]);
+        Record::BuildProperties(Arc::new(BuildProperties { build: BuildId(build), changed, version: 2 }))
+    }
+
+    fn apply_all(cache: &mut Cache, records: Vec<(EventName, Record)>) {
+        for (name, record) in records {
+            let seq = cache.hot.clock.head(ME) + 1;
+            let event = Event { master: ME, seq, at: Timestamp(1), what: Happening { name, record } };
+            cache.apply(&event, &"{}".into());
+        }
+    }
+
+    fn empty() -> Cache {
+        let state = greenroom_db::Hot::default();
+        Cache::new(Loaded { state, clock: Clock::default() })
+    }
+
+    #[test]
+    fn parts_of_running_builds_are_kept_until_they_end() {
+        let mut cache = empty();
+        let start =
+            [(EventName::New, build(false)), (EventName::New, step(1, 1)), (EventName::New, log(1, 1))];
+        apply_all(&mut cache, start.into());
+        apply_all(&mut cache, vec![(EventName::Update, properties(1))]);
+        let hot = &cache.hot;
+        assert_eq!((hot.steps.size(), hot.logs.size(), hot.properties.size()), (1, 1, 1));
+        apply_all(&mut cache, vec![(EventName::Finished, build(true))]);
+        let hot = &cache.hot;
+        assert_eq!((hot.steps.size(), hot.logs.size(), hot.properties.size()), (0, 0, 1));
+    }
+
+    #[test]
+    fn late_parts_of_builds_that_ended_or_are_not_kept_are_left_out() {
+        let mut cache = empty();
+        let run = [(EventName::New, build(false)), (EventName::New, step(1, 1))];
+        apply_all(&mut cache, run.into());
+        apply_all(&mut cache, vec![(EventName::Finished, build(true))]);
+        let late = [step(1, 1), step(2, 1), step(3, 9), log(1, 1), log(2, 3), properties(9)];
+        apply_all(&mut cache, late.into_iter().map(|record| (EventName::Update, record)).collect());
+        let hot = &cache.hot;
+        assert_eq!((hot.steps.size(), hot.logs.size(), hot.properties.size()), (0, 0, 0));
+        assert!(cache.steps_of.is_empty() && cache.logs_of.is_empty());
+        assert_eq!(hot.clock.head(ME), 9, "they are passed all the same");
+        // Properties of a build that ended but is kept are shown.
+        apply_all(&mut cache, vec![(EventName::Update, properties(1))]);
+        assert_eq!(cache.hot.properties.size(), 1);
     }
 }
