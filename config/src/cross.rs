@@ -12,7 +12,7 @@ use crate::sections::steps::{GitMethod, GitMode, StepAction};
 use crate::sections::supervision::Strategy;
 use crate::sections::workers::WorkerKind;
 use crate::sections::www::Auth;
-use crate::values::{NameList, Patterns};
+use crate::values::{NameList, Patterns, url_passwords};
 
 /// Checks everything that could be read; names in lists also where the table around them could not.
 pub(crate) fn check(merged: &Value, parts: &Parts, report: &mut Report<'_>) {
@@ -109,6 +109,16 @@ fn change_sources(parts: &Parts, report: &mut Report<'_>) {
         let ChangeSource::GitPoller(poller) = source;
         let at = |key: &str| path(&["change-sources", name, key]);
         never_matches(report, &at("branches"), Some(&poller.branches));
+        no_password(report, &at("repository"), &poller.repository);
+    }
+}
+
+/// Commands and their logs show a URL to everybody.
+fn no_password(report: &mut Report<'_>, at: &[String], url: &str) {
+    if !url_passwords(url).is_empty() {
+        let message = "a password in a URL would be shown in logs and lists of processes";
+        let help = "give it to git by a credential helper, or use ssh";
+        report.push(at, false, Fault::error("exposed-secret", message).help(help));
     }
 }
 
@@ -259,6 +269,9 @@ fn builders(parts: &Parts, report: &mut Report<'_>) {
         for (index, step) in builder.steps.iter().enumerate() {
             let index = index.to_string();
             let at = |key: &str| path(&["builders", name, "steps", &index, key]);
+            if let StepAction::Git(it) = &step.action {
+                no_password(report, &at("repository"), it.repository.source());
+            }
             match &step.action {
                 StepAction::SetProperty(it) if it.value.is_some() == it.run.is_some() => {
                     let message = "`set-property` needs either `value` or `run`";

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::fault::{Fault, Place};
+use crate::values::url_passwords;
 
 /// Where a layer comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +174,16 @@ fn blot(node: &Node, text: &mut [u8]) {
         if is_secret(name) { blot_all(child, text) } else { blot(child, text) }
     }
     node.list.iter().for_each(|child| blot(child, text));
+    if node.table.is_empty() && node.list.is_empty() {
+        blot_url(node, text);
+    }
+}
+
+/// Overwrites the passwords in a string's URLs.
+fn blot_url(node: &Node, text: &mut [u8]) {
+    let Some(value) = text.get_mut(node.value.clone()) else { return };
+    let places = std::str::from_utf8(value).map(url_passwords).unwrap_or_default();
+    places.into_iter().filter_map(|it| value.get_mut(it).map(|it| it.fill(b'*'))).for_each(drop);
 }
 
 /// Overwrites a secret; where to find one (`{ file = … }`, `{ env = … }`) is none.
@@ -190,6 +201,10 @@ fn blot_all(node: &Node, text: &mut [u8]) {
 /// For texts that do not parse: whatever follows a secret's name on its line.
 fn blot_lines(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
+    let mut text = text.to_owned();
+    for place in url_passwords(&text) {
+        text.replace_range(place.clone(), &"*".repeat(place.len()));
+    }
     for line in text.split_inclusive('\n') {
         let end = line.to_ascii_lowercase().find("password").map_or(line.len(), |at| at + "password".len());
         shown.push_str(&line[..end]);

@@ -530,3 +530,21 @@ fn a_workers_name_can_name_a_file() {
     }
     check(with("[workers.'_Linux-1.example.org']\nkind = 'local'\n"), &[]);
 }
+
+#[test]
+fn a_password_in_a_repositorys_url_is_refused_and_not_shown() {
+    let words = "exposed-secret: a password in a URL would be shown in logs and lists of processes";
+    let help = "(give it to git by a credential helper, or use ssh)";
+    let source =
+        |url: &str| with(&format!("[change-sources.r]\nkind = 'git-poller'\nrepository = '{url}'\n"));
+    let expected = format!("3:14 {words} ['https://ann:*******@x.org/r'] {help}");
+    check(source("https://ann:hunter2@x.org/r"), &[&expected]);
+    let mut git = step("kind = 'git'\nrepository = 'https://ann:hunter2@x.org/r'\n");
+    git.retain(|it| !it.contains("unused"));
+    check(git, &[&expected]);
+    for url in ["ssh://git@x.org/r", "git@x.org:r", "https://ann@x.org:80/r", "/srv/r"] {
+        check(source(url), &[]);
+    }
+    let text = "[change-sources.r]\nrepository = 'https://ann:hunter2@x.org/r' oops\n";
+    assert!(!faults(text).render(false).contains("hunter2"));
+}

@@ -5,12 +5,14 @@ mod duration;
 mod patterns;
 mod secret;
 mod size;
+mod url_password;
 
 pub use address::{Listen, Name, WebUrl};
 pub use duration::Duration;
 pub use patterns::{FilePatterns, NameList, Patterns, Regex};
 pub use secret::Secret;
 pub use size::Size;
+pub(crate) use url_password::url_passwords;
 
 use std::fmt::Display;
 use std::ops::Range;
