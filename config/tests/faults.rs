@@ -464,6 +464,12 @@ fn expressions() {
         &["4:21 bad-value: malformed expression: it ends too early [+]"],
     );
     check(
+        step("run = ['echo', '${{ secret.token }}']\n"),
+        &[
+            "2:21 bad-value: there are no secrets in expressions yet [secret] (give it to the worker itself, such as in its environment or a file)",
+        ],
+    );
+    check(
         step("run = ['echo', '${{ sice(src.branch) }}']\n"),
         &["2:21 bad-value: unknown function `sice` [sice] (did you mean `size`?)"],
     );
@@ -476,9 +482,7 @@ fn expressions() {
     );
     check(
         step("kind = 'set-property'\nproperty = 'x'\nvalue = ['a', { b = '${{ x }}' }]\n"),
-        &[
-            "4:26 bad-value: unknown name `x` [x] (there are: prop, src, worker, builder, build, change, secret)",
-        ],
+        &["4:26 bad-value: unknown name `x` [x] (there are: prop, src, worker, builder, build, change)"],
     );
 }
 

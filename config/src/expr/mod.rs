@@ -1,5 +1,4 @@
-//! `${{ … }}` in strings, and bare conditions: both are CEL over `prop`, `src`, `worker`, `builder`, `build`, `change` and
-//! `secret`.
+//! `${{ … }}` in strings, and bare conditions: both are CEL over `prop`, `src`, `worker`, `builder`, `build` and `change`.
 //!
 //! Everything is read and checked when the configuration loads: syntax, size (4 KiB, 32 nested brackets), names. What is
 //! left for run time is evaluation over a [`Scope`]. CEL has no limit of cost, so evaluation is bounded by the length of
@@ -26,7 +25,7 @@ use std::ops::Range;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ExprError {
-    /// A lower-case fragment for people. Never holds a value when the expression reads `secret`.
+    /// A lower-case fragment for people.
     pub message: String,
     /// What to do about it; may be empty.
     pub help: String,

@@ -11,7 +11,9 @@ use super::ExprError;
 use super::scope::{Scope, from_cel};
 
 /// The names that an expression may use.
-pub const NAMES: &[&str] = &["prop", "src", "worker", "builder", "build", "change", "secret"];
+pub const NAMES: &[&str] = &["prop", "src", "worker", "builder", "build", "change"];
+/// Kept for later: nothing can define a secret yet.
+const RESERVED: &str = "secret";
 
 /// The longest expression, in bytes.
 const MAX_SOURCE: usize = 4 * 1024;
@@ -83,8 +85,6 @@ pub struct Expr(Arc<Inner>);
 struct Inner {
     source: String,
     program: Program,
-    /// Whether it reads `secret`: then its errors must not show values.
-    secret: bool,
 }
 
 impl Expr {
@@ -150,7 +150,6 @@ impl Expr {
     fn failure(&self, error: &ExecutionError) -> ExprError {
         let message = match error {
             ExecutionError::NoSuchKey(key) => format!("`{}`: there is no `{key}`", self.0.source.trim()),
-            _ if self.0.secret => format!("`{}` could not be evaluated", self.0.source.trim()),
             other => format!("`{}`: {}", self.0.source.trim(), first_lower(&other.to_string())),
         };
         let help = match error {
@@ -201,10 +200,9 @@ fn check_size(source: &str) -> Result<(), ExprError> {
 /// On the big stack: the tree that comes out may be deep, also when it is dropped again.
 fn compile(source: String) -> Result<Expr, ExprError> {
     let program = Program::compile(&source).map_err(|errors| syntax_error(&source, &errors))?;
-    let mut check = Check { source: &source, program: &program, bound: Vec::new(), secret: false };
+    let mut check = Check { source: &source, program: &program, bound: Vec::new() };
     check.visit(program.expression(), 0, 0)?;
-    let secret = check.secret;
-    Ok(Expr(Arc::new(Inner { source, program, secret })))
+    Ok(Expr(Arc::new(Inner { source, program })))
 }
 
 fn syntax_error(source: &str, errors: &cel::ParseErrors) -> ExprError {
@@ -237,7 +235,6 @@ struct Check<'a> {
     source: &'a str,
     program: &'a Program,
     bound: Vec<&'a str>,
-    secret: bool,
 }
 
 impl<'a> Check<'a> {
@@ -298,8 +295,11 @@ impl<'a> Check<'a> {
             return Ok(());
         }
         if NAMES.contains(&name) {
-            self.secret |= name == "secret";
             return Ok(());
+        }
+        if name == RESERVED {
+            let help = "give it to the worker itself, such as in its environment or a file";
+            return Err(self.fault(node, "there are no secrets in expressions yet", help));
         }
         Err(self.fault(node, format!("unknown name `{name}`"), suggestion(name, NAMES)))
     }
@@ -344,7 +344,6 @@ mod tests {
     fn scope() -> Scope {
         let mut scope = Scope::new();
         scope.set("prop", json!({"test-flags": "-v", "n": 3, "list": [1, 2]})).unwrap();
-        scope.set("secret", json!({"token": "hunter2"})).unwrap();
         scope
     }
 
@@ -413,9 +412,12 @@ mod tests {
     }
 
     #[test]
-    fn errors_do_not_show_secrets() {
-        let error = Expr::parse("secret.token - 1").unwrap().evaluate(&scope()).unwrap_err();
-        assert_eq!(error.message, "`secret.token - 1` could not be evaluated");
+    fn secrets_are_refused_and_missing_properties_named() {
+        for source in ["secret.token == 'x'", "has(secret.token)", "[1].map(x, secret)"] {
+            let (message, _, at) = fault(source);
+            assert_eq!(message, "there are no secrets in expressions yet", "{source}");
+            assert!(at.contains("secret"), "{source}: {at}");
+        }
         let error = Expr::parse("prop.nothing").unwrap().evaluate(&scope()).unwrap_err();
         assert_eq!(error.message, "`prop.nothing`: there is no `nothing`");
     }
