@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use greenroom_model::ids::IdKind;
 use greenroom_model::*;
+use tokio::time::Instant;
 
 use crate::engine::{CHUNK, Cond, EngineError, Select, Value, WriteTx};
 use crate::messages::{EventSink, Pruned, WriteError};
@@ -21,6 +23,9 @@ pub const BLOCK: i64 = 4096;
 const TRIES: usize = 3;
 /// Rows that one step of a pruning removes.
 const PRUNE_STEP: i64 = 1000;
+
+/// While writes are refused, this is said so often at most.
+const WARN_AGAIN: Duration = Duration::from_secs(30);
 
 type Answer = Result<Committed, WriteError>;
 
@@ -38,10 +43,36 @@ impl From<EngineError> for Failure {
     }
 }
 
+/// Tells of refused writes: everybody asks again and again, so not of each.
+#[derive(Default)]
+struct Outage {
+    warned_at: Option<Instant>,
+    /// Whether the end of what was warned of is to be told.
+    lasts: bool,
+}
+
+impl Outage {
+    fn refused(&mut self, why: &str, writes: usize) {
+        if self.warned_at.is_some_and(|at| at.elapsed() < WARN_AGAIN) {
+            return tracing::debug!(db.error = %why, db.writes = writes, "writes are refused");
+        }
+        tracing::warn!(db.error = %why, db.writes = writes, "writes are refused");
+        self.warned_at = Some(Instant::now());
+        self.lasts = true;
+    }
+
+    fn committed(&mut self) {
+        if std::mem::take(&mut self.lasts) {
+            tracing::info!("writes are taken again");
+        }
+    }
+}
+
 /// Everything of the DbWriter that is not an actor.
 pub struct Core {
     store: Store,
     sink: EventSink,
+    outage: Outage,
     cache: Cache,
     /// None: to be read again.
     head: Option<Head>,
@@ -56,7 +87,8 @@ pub struct Core {
 impl Core {
     pub fn new(store: Store, sink: EventSink) -> Self {
         let cache = Cache::default();
-        Self { store, sink, cache, head: None, now: Timestamp(0), commits: 0, events: 0 }
+        let outage = Outage::default();
+        Self { store, sink, outage, cache, head: None, now: Timestamp(0), commits: 0, events: 0 }
     }
 
     /// Commits the writes, together if that is possible. One answer each.
@@ -102,7 +134,7 @@ impl Core {
                     Ok(true) | Err(_) => return all(writes, &WriteError::Unknown(text)),
                 },
                 EngineError::Unavailable(text) | EngineError::Damaged(text) => {
-                    tracing::warn!(db.error = %text, db.writes = writes.len(), "writes are refused");
+                    self.outage.refused(&text, writes.len());
                     return all(writes, &WriteError::Unavailable(text));
                 }
             }
@@ -136,6 +168,7 @@ impl Core {
         let Some(events) = unit.flush(head, self.now).await? else { return Err(Failure::Fenced) };
         let reserved = reserve_low(&mut *tx, &store).await?;
         tx.commit().await?;
+        self.outage.committed();
         self.cache.settle();
         for (kind, first, end) in reserved {
             store.0.ids.add(kind, first, end);

@@ -10,6 +10,7 @@ mod configuration;
 mod control;
 mod groups;
 mod logs;
+mod outage;
 mod reads;
 mod sqlite;
 mod world;
