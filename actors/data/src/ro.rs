@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub writer: Front<db::DbWriter>,
     pub log_writer: Front<db::LogWriter>,
     pub ids: db::IdAllocator,
+    /// Whether the last write that ended was not given up because the database took none.
+    pub writable: AtomicBool,
     /// Kept so that the bus lives as long as its users.
     #[allow(dead_code)]
     pub broker: Front<Broker>,
@@ -101,6 +104,12 @@ impl Ro {
     /// This master.
     pub fn me(&self) -> MasterId {
         self.shared.me
+    }
+
+    /// Whether the database takes writes, as far as is known: false from when a write was given up because the database took
+    /// none (a full disk, say) until one succeeds. No message, no database.
+    pub fn writable(&self) -> bool {
+        self.shared.writable.load(Ordering::Relaxed)
     }
 
     /// The hot state: no message, no database.

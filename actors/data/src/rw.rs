@@ -1,5 +1,6 @@
 //! The facet that changes state and announces it, in one method. Only `process` and `link` hold it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,13 +89,17 @@ impl Rw {
         let mut wait = FIRST_RETRY;
         loop {
             let why = match self.ro.shared.writer.ask(db::Commit(write.clone())).await {
-                Ok(Ok(committed)) => return Ok(committed),
+                Ok(Ok(committed)) => {
+                    self.ro.shared.writable.store(true, Ordering::Relaxed);
+                    return Ok(committed);
+                }
                 Ok(Err(db::WriteError::Refused(refusal))) => return Err(refusal.into()),
                 Ok(Err(db::WriteError::Fenced)) => return Err(DataError::Fenced),
                 Ok(Err(error)) => error.to_string(),
                 Err(error) => error.to_string(),
             };
             if Instant::now() + wait >= deadline {
+                self.ro.shared.writable.store(false, Ordering::Relaxed);
                 return Err(DataError::unavailable(why));
             }
             sleep(wait).await;

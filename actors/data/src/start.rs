@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -114,6 +115,7 @@ impl DataLayer {
             writer,
             log_writer,
             ids,
+            writable: AtomicBool::new(true),
             broker,
         };
         let rw = Rw { ro: Ro { shared: Arc::new(shared), hub } };

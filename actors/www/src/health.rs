@@ -16,7 +16,8 @@ use crate::www::Www;
 /// A database that does not answer a read of one row for so long is away.
 const PROBE: Duration = Duration::from_secs(2);
 
-/// Answers `/health`: 200 with `ok` or `degraded`; 503 when the data layer does not answer.
+/// Answers `/health`: 200 with `ok` or `degraded`; 503 when the data layer does not answer, or `unwritable` when it
+/// takes no writes (a full disk answers reads).
 pub(crate) async fn health(request: HttpRequest, www: web::Data<Www>) -> HttpResponse {
     let database = probe(&www).await;
     let unwell: Vec<_> = www
@@ -32,10 +33,18 @@ pub(crate) async fn health(request: HttpRequest, www: web::Data<Www>) -> HttpRes
             )
         })
         .collect();
-    let why: Vec<_> = database.iter().cloned().chain(unwell).collect();
-    let status = if database.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let body = json!({ "status": if why.is_empty() { "ok" } else { "degraded" }, "why": why });
-    Reply::json(status, &body).with(header::CACHE_CONTROL, "no-store").respond(&request).await
+    let refusing = (!www.ro.writable()).then(|| "the database takes no writes".to_owned());
+    let is_away = database.is_some() || refusing.is_some();
+    let code = if is_away { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let is_writable = refusing.is_none();
+    let why: Vec<_> = refusing.into_iter().chain(database).chain(unwell).collect();
+    let status = match (is_writable, why.is_empty()) {
+        (false, _) => "unwritable",
+        (true, false) => "degraded",
+        (true, true) => "ok",
+    };
+    let body = json!({ "status": status, "why": why });
+    Reply::json(code, &body).with(header::CACHE_CONTROL, "no-store").respond(&request).await
 }
 
 /// What is wrong with the database, if something is. One probe at a time: a flood of requests is no load on it.

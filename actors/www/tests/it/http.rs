@@ -1,6 +1,8 @@
 //! What every read has: forms, clocks, versions, compression, queries.
 
+use greenroom_data::DataError;
 use greenroom_model::{BuildId, Clock, Op};
+use sqlx::{Connection, SqliteConnection};
 
 use crate::seed::seed;
 use crate::world::World;
@@ -158,6 +160,29 @@ async fn heads_and_other_methods() {
     for path in ["/api/", "/api/v2/", "/api/v2/builds/", "/api/v2/builds/abc", "/api/v3"] {
         assert_eq!(world.client.get(path).await.status, 404, "{path}");
     }
+    world.finish().await;
+}
+
+#[actix_rt::test]
+async fn health_tells_that_the_database_takes_no_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::over("sqlite://test.db", dir.path(), None).await;
+    seed(&world).await;
+    // Who holds the lock for writing refuses all other writes, as a full disk does; reads go on.
+    let file = format!("sqlite://{}", dir.path().join("test.db").display());
+    let mut other = SqliteConnection::connect(&file).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let describe = |text: &str| Op::DescribeBuild { build: BuildId(5), state_string: text.into() };
+    let refused = world.rw().write(vec![describe("one")]).await;
+    assert!(matches!(refused, Err(DataError::Unavailable { .. })), "{refused:?}");
+    let health = world.client.get("/health").await;
+    assert_eq!((health.status, health.json()["status"].as_str().unwrap()), (503, "unwritable"));
+    assert!(health.json()["why"][0].as_str().unwrap().contains("no writes"), "{}", health.text());
+    assert_eq!(world.client.get("/api/v2/builds").await.status, 200);
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    world.rw().write(vec![describe("two")]).await.unwrap();
+    let health = world.client.get("/health").await;
+    assert_eq!((health.status, health.json()["status"].as_str().unwrap()), (200, "ok"));
     world.finish().await;
 }
 

@@ -82,10 +82,15 @@ impl World {
 
     /// With further services on its port.
     pub async fn with(extra: Option<Extra>) -> Self {
+        Self::over("memory:", &std::env::temp_dir(), extra).await
+    }
+
+    /// Over a database, whose file is in `dir` if it has one.
+    pub async fn over(database_url: &str, dir: &Path, extra: Option<Extra>) -> Self {
         let runtime = TestWorld::in_real_time();
         let options = DataOptions {
-            database_url: "memory:".into(),
-            data_dir: std::env::temp_dir(),
+            database_url: database_url.into(),
+            data_dir: dir.to_owned(),
             master_name: "main".into(),
         };
         let layer = DataLayer::start(&runtime.root(), options).await.unwrap();
