@@ -62,7 +62,7 @@ impl Source {
             let shown: Arc<str> = blot_lines(text).into();
             let fault = |error: &toml::de::Error| Fault {
                 place: Some(Place::new(&name, layer, &shown, error.span().unwrap_or(0..0))),
-                ..Fault::error("syntax", error.message())
+                ..duplicate(&shown, error).unwrap_or_else(|| Fault::error("syntax", error.message()))
             };
             return Err(errors.iter().map(fault).collect());
         }
@@ -161,6 +161,19 @@ fn convert(value: &DeValue<'_>, span: Range<usize>) -> (Node, Value) {
             (Node { value: span, ..node }, Value::from(dict))
         }
     }
+}
+
+/// A key that is there twice: its name, and for a table's the line of the first.
+fn duplicate(text: &str, error: &toml::de::Error) -> Option<Fault> {
+    let span = error.span().filter(|_| error.message() == "duplicate key")?;
+    let fault = Fault::error("syntax", format!("duplicate key `{}`", text.get(span.clone())?));
+    let begin = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
+    let header = text.get(begin..)?.lines().next()?.trim();
+    let first = text.get(..begin)?.lines().position(|it| it.trim() == header && header.starts_with('['));
+    Some(match first {
+        Some(index) => fault.help(format!("`{header}` is in line {} already", index + 1)),
+        None => fault,
+    })
 }
 
 /// Keys whose strings are never shown.

@@ -61,8 +61,11 @@ fn a_whole_configuration_has_no_faults() {
 #[test]
 fn syntax() {
     check(lines("[master\nname = 'x'\n"), &["1:8 syntax: unclosed table, expected `]`"]);
-    check(lines("[master]\nname = 'x'\nname = 'y'\n"), &["3:1 syntax: duplicate key [name]"]);
-    check(lines("[workers.a]\nkind = 'local'\n[workers.a]\n"), &["3:10 syntax: duplicate key [a]"]);
+    check(lines("[master]\nname = 'x'\nname = 'y'\n"), &["3:1 syntax: duplicate key `name` [name]"]);
+    check(
+        lines("[workers.a]\nkind = 'local'\n[workers.a]\n"),
+        &["3:10 syntax: duplicate key `a` [a] (`[workers.a]` is in line 1 already)"],
+    );
     check(
         lines("a = \n[b]\nc = [1,\n"),
         &[
