@@ -68,7 +68,7 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_is_over() {
         assert!(matches!(answer, Err(WriteError::Unavailable(_))), "{answer:?}");
     }
     let warning = (Level::WARN, "writes are refused".to_owned());
-    assert_eq!(*said.0.lock().unwrap(), [warning.clone()]);
+    assert_eq!(*said.0.lock().unwrap(), std::slice::from_ref(&warning));
     let repaired = "UPDATE workers SET workerinfo = NULL";
     sqlx::raw_sql(repaired).execute(&mut raw).await.unwrap();
     for _ in 0..2 {
