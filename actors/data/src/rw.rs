@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use greenroom_db as db;
 use greenroom_model::*;
+use greenroom_runtime::AskError;
 use tokio::time::{Instant, sleep};
 
 use crate::error::DataError;
@@ -17,6 +18,8 @@ pub const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 /// The first wait before asking again; it doubles up to [`SLOWEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const SLOWEST_RETRY: Duration = Duration::from_millis(500);
+/// How often it is tried whether a database that took no writes takes them again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Which stream a piece of log text came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,12 +102,36 @@ impl Rw {
                 Err(error) => error.to_string(),
             };
             if Instant::now() + wait >= deadline {
-                self.ro.shared.writable.store(false, Ordering::Relaxed);
+                self.watch_outage();
                 return Err(DataError::unavailable(why));
             }
             sleep(wait).await;
             wait = (wait * 2).min(SLOWEST_RETRY);
         }
+    }
+
+    /// Notes that the database takes no writes, and tries until it does: an idle master must hear of the end, too.
+    fn watch_outage(&self) {
+        if !self.ro.shared.writable.swap(false, Ordering::Relaxed) {
+            return; // one watches already
+        }
+        let shared = self.ro.shared.clone();
+        tokio::spawn(async move {
+            loop {
+                sleep(LOOK_AGAIN).await;
+                let runtime = shared.supervisor.runtime();
+                let id = WriteId(u128::from(runtime.dice().next_u64()));
+                let probe = Write { id, at: Timestamp(runtime.now_micros()), ops: vec![Op::Heartbeat] };
+                match shared.writer.ask(db::Commit(probe)).await {
+                    Ok(Ok(_)) => shared.writable.store(true, Ordering::Relaxed),
+                    Ok(Err(db::WriteError::Fenced)) | Err(AskError::Stopped) => return,
+                    Ok(Err(_)) | Err(_) => {}
+                }
+                if shared.writable.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
     }
 
     /// Ordered writes that are not awaited one by one.
