@@ -9,7 +9,7 @@ use std::time::Duration;
 use greenroom_model::write::{NewChange, NewControl};
 use greenroom_model::*;
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::error::DataError;
 use crate::rw::Rw;
@@ -17,6 +17,10 @@ use crate::subscription::{Delivery, Subscription};
 
 /// How long the answer to an act is waited for.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a write may take to become readable before its writer is answered all the same.
+const READABLE_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Asks for acts, once bound to who asks.
 #[derive(Clone)]
@@ -97,6 +101,19 @@ impl BoundControl {
         self.answer_to(act, answers).await
     }
 
+    /// Waits until the published snapshot contains a write, so that whoever wrote reads it. The write stands in any case.
+    async fn until_readable(&self, done: &Committed) {
+        let (master, seq) = done.at;
+        let readable = async {
+            while !self.rw.ro().hot().clock.contains(master, seq) {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        if timeout(READABLE_WITHIN, readable).await.is_err() {
+            tracing::debug!(seq, "a write is not in the snapshot yet");
+        }
+    }
+
     async fn listen(&self, id: ControlId) -> Result<Subscription, DataError> {
         let topic = Pattern::parse(&format!("control/acts/{id}/answered"));
         self.rw.ro().subscribe(vec![topic], None).await
@@ -148,6 +165,7 @@ impl BoundControl {
             properties: change.properties,
         };
         let done = self.rw.write(vec![Op::AddChange(Box::new(new))]).await?;
+        self.until_readable(&done).await;
         match done.outcomes.first() {
             Some(Outcome::Change { id, new }) => Ok((*id, *new)),
             other => Err(DataError::unavailable(format!("unexpected outcome {other:?}"))),

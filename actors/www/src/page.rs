@@ -5,11 +5,13 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use actix_web::http::header;
 use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use rust_embed::RustEmbed;
 
 use crate::reply::{self, HTML, Reply, TEXT};
+use crate::www::Www;
 
 /// The built page, as `build.rs` found it.
 #[derive(RustEmbed)]
@@ -82,7 +84,27 @@ pub(crate) async fn serve(request: HttpRequest) -> HttpResponse {
     let path = request.uri().path().trim_start_matches('/');
     match FILES.get(path).filter(|_| path != "index.html") {
         Some(file) => of_file(path, file).respond(&request).await,
-        None => fallback(path).respond(&request).await,
+        None => {
+            let known = request.app_data::<web::Data<Www>>().is_none_or(|www| names_something(www, path));
+            fallback(path, known).respond(&request).await
+        }
+    }
+}
+
+/// Whether what a page's path names is there: a builder, worker, master or force scheduler. (Whether a build or request is,
+/// the page finds out itself.)
+fn names_something(www: &Www, path: &str) -> bool {
+    let hot = www.ro.hot();
+    let mut elements = path.split('/');
+    let (kind, Some(name)) = (elements.next().unwrap_or(""), elements.next()) else { return true };
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    let id = name.parse::<i64>().unwrap_or(-1);
+    match kind {
+        "builders" => hot.builder_named(&name).is_some() || hot.builders.contains_key(&id),
+        "workers" => hot.worker_named(&name).is_some() || hot.workers.contains_key(&id),
+        "masters" => hot.masters.contains_key(&id),
+        "force" => www.settings.schedulers.contains_key(&*name),
+        _ => true,
     }
 }
 
@@ -98,12 +120,12 @@ fn of_file(name: &str, file: &File) -> Reply {
 }
 
 /// `index.html`: for a path that is a page with 200, for others with 404, so that people see a page of ours.
-fn fallback(path: &str) -> Reply {
+fn fallback(path: &str, known: bool) -> Reply {
     let mut reply = match FILES.get("index.html") {
         Some(index) if !path.starts_with(HASHED) => of_file("index.html", index),
         _ => Reply::new(StatusCode::NOT_FOUND, TEXT, "there is nothing here"),
     };
-    if !is_page(path) {
+    if !known || !is_page(path) {
         reply.status = StatusCode::NOT_FOUND;
         reply.etag = None;
     }
@@ -171,8 +193,8 @@ mod tests {
     #[test]
     fn a_page_is_embedded() {
         assert!(FILES.contains_key("index.html") && !FILES.contains_key(POLICY_FILE));
-        assert_eq!(fallback("").status, StatusCode::OK);
-        assert_eq!(fallback("nosuch").status, StatusCode::NOT_FOUND);
-        assert_eq!(fallback("assets/old-1234.js").kind, TEXT);
+        assert_eq!(fallback("", true).status, StatusCode::OK);
+        assert_eq!(fallback("nosuch", true).status, StatusCode::NOT_FOUND);
+        assert_eq!(fallback("assets/old-1234.js", true).kind, TEXT);
     }
 }

@@ -198,9 +198,15 @@ async fn health_tells_that_the_database_takes_no_writes() {
 async fn the_page_health_and_pictures_are_served() {
     let world = World::new().await;
     seed(&world).await;
-    for (path, status) in
-        [("/", 200), ("/builders/all/builds/3", 200), ("/nosuch", 404), ("/csp.json", 404), ("/../x", 404)]
-    {
+    for (path, status) in [
+        ("/", 200),
+        ("/builders/all/builds/3", 200),
+        ("/builders/nosuch", 404),
+        ("/workers/no%20such", 404),
+        ("/nosuch", 404),
+        ("/csp.json", 404),
+        ("/../x", 404),
+    ] {
         let answer = world.client.ask("GET", path, &[("Accept", "text/html")], b"").await;
         assert_eq!(answer.status, status, "{path}");
         assert_eq!(answer.header("cache-control"), "no-cache", "{path}");
