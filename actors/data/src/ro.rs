@@ -70,8 +70,7 @@ pub(crate) struct Shared {
     pub ids: db::IdAllocator,
     /// Whether the last write that ended was not given up because the database took none.
     pub writable: AtomicBool,
-    /// Kept so that the bus lives as long as its users.
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "kept so that the bus lives as long as its users")]
     pub broker: Front<Broker>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use greenroom_db as db;
 use greenroom_model::*;
-use greenroom_runtime::AskError;
+use greenroom_runtime::{AskError, Runtime};
 use tokio::time::{Instant, sleep};
 
 use crate::error::DataError;
@@ -86,8 +86,7 @@ impl Rw {
     /// As [`Rw::write`], asking again for so long.
     pub(crate) async fn write_for(&self, ops: Vec<Op>, patience: Duration) -> Result<Committed, DataError> {
         let runtime = self.ro.shared.supervisor.runtime();
-        let high = u128::from(runtime.dice().next_u64()) << 64;
-        let write = Write { id: WriteId(high | u128::from(runtime.dice().next_u64())), at: self.now(), ops };
+        let write = new_write(&runtime, ops);
         let deadline = Instant::now() + patience;
         let mut wait = FIRST_RETRY;
         loop {
@@ -119,9 +118,7 @@ impl Rw {
         tokio::spawn(async move {
             loop {
                 sleep(LOOK_AGAIN).await;
-                let runtime = shared.supervisor.runtime();
-                let id = WriteId(u128::from(runtime.dice().next_u64()));
-                let probe = Write { id, at: Timestamp(runtime.now_micros()), ops: vec![Op::Heartbeat] };
+                let probe = new_write(&shared.supervisor.runtime(), vec![Op::Heartbeat]);
                 match shared.writer.ask(db::Commit(probe)).await {
                     Ok(Ok(_)) => shared.writable.store(true, Ordering::Relaxed),
                     Ok(Err(db::WriteError::Fenced)) | Err(AskError::Stopped) => return,
@@ -152,6 +149,13 @@ impl Rw {
         let ended = self.ro.shared.log_writer.ask(db::FinishLog { log }).await?;
         ended.map_err(|error| log_error(log, error))
     }
+}
+
+/// A write of its own random id, as of now.
+pub(crate) fn new_write(runtime: &Runtime, ops: Vec<Op>) -> Write {
+    let high = u128::from(runtime.dice().next_u64()) << 64;
+    let id = WriteId(high | u128::from(runtime.dice().next_u64()));
+    Write { id, at: Timestamp(runtime.now_micros()), ops }
 }
 
 /// A log that has ended takes no more text, however often it is asked.

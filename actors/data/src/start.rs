@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use greenroom_db as db;
-use greenroom_model::{Event, LogId, MasterId, Op, Timestamp, Write, WriteId};
+use greenroom_model::{Event, LogId, MasterId, Op, Timestamp};
 use greenroom_mq::{Broker, Notice, Publish};
 use greenroom_runtime::{ChildSpec, Front, Runtime, StopReport, Supervisor, SupervisorSpec};
 use tokio::time::{Instant, sleep};
@@ -17,7 +17,7 @@ use crate::control::Control;
 use crate::error::DataError;
 use crate::listener::ListenerState;
 use crate::ro::{Ro, Shared, spawn_hub};
-use crate::rw::Rw;
+use crate::rw::{Rw, new_write};
 
 /// How long the start waits for the first snapshot.
 const FIRST_SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
@@ -210,8 +210,6 @@ fn bound(name: &str, letters: u32) -> ChildSpec {
 /// Stored log text is announced by an event; a lost announcement is made good by the next, or by the log's end.
 fn announcer(writer: Front<db::DbWriter>, runtime: Runtime) -> db::LogAnnouncer {
     Arc::new(move |log: LogId, num_lines: i64| {
-        let id = (u128::from(runtime.dice().next_u64()) << 64) | u128::from(runtime.dice().next_u64());
-        let ops = vec![Op::GrowLog { log, num_lines }];
-        let _ = writer.tell(db::Commit(Write { id: WriteId(id), at: Timestamp(runtime.now_micros()), ops }));
+        let _ = writer.tell(db::Commit(new_write(&runtime, vec![Op::GrowLog { log, num_lines }])));
     })
 }
