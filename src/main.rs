@@ -1,5 +1,6 @@
 //! The `greenroom` binary: a buildmaster, its agent and its tools behind subcommands.
 
+mod acts;
 mod commands;
 mod http;
 mod lifecycle;

@@ -18,6 +18,7 @@ use greenroom_status::{ConsoleListener, Print};
 use greenroom_www::{Serving, Www, WwwParts};
 use tokio::sync::Mutex;
 
+use crate::acts::MasterActs;
 use crate::lifecycle::database_url;
 
 /// A row of the table.
@@ -118,6 +119,7 @@ impl Tree {
             settings: settings.clone(),
             rw: data.rw(),
             runner: Arc::new(link.workers()),
+            outside: Arc::new(MasterActs),
             parent: root.clone(),
             data_dir,
             polling: Some(edge.handle()),

@@ -414,6 +414,10 @@ pub enum ControlTarget {
     Scheduler(SchedulerId),
     /// A force scheduler, by name.
     ForceScheduler(String),
+    /// A master itself: its configuration, its actors.
+    Master(MasterId),
+    /// A notifier, by name; answered by the master that runs it.
+    Notifier(String),
 }
 
 /// Something that a user asked for: a row that the owner of the target answers.

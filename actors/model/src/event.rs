@@ -209,6 +209,8 @@ fn control_key(act: &ControlAct, name: EventName) -> Key {
         ControlTarget::Worker(id) => ("worker", Element::Number(id.0)),
         ControlTarget::Scheduler(id) => ("schedulers", Element::Number(id.0)),
         ControlTarget::ForceScheduler(name) => ("forceschedulers", Element::parse(name)),
+        ControlTarget::Master(id) => ("masters", Element::Number(id.0)),
+        ControlTarget::Notifier(name) => ("notifiers", Element::parse(name)),
     };
     Key(vec!["control".into(), kind.into(), id, Element::parse(&act.action)])
 }

@@ -247,6 +247,13 @@ async fn try_once(h: &Handles, owners: &Owners, act: &Arc<ControlAct>) -> Result
             };
             owner.act(Arc::clone(act)).await.map_err(Failed::Owner)?.map_err(Failed::Data)
         }
+        (ControlTarget::Master(id), _) if *id != h.me() => Ok(Handled::NotMine),
+        (ControlTarget::Master(_) | ControlTarget::Notifier(_), _) => {
+            match h.outside.act(Arc::clone(act)).await {
+                Some(done) => answer(h, act, done, None).await,
+                None => Ok(Handled::NotMine),
+            }
+        }
         (_, action) => refuse(h, act, format!("action: {action} is not supported")).await,
     }
 }

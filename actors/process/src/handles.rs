@@ -10,6 +10,7 @@ use greenroom_model::*;
 use greenroom_runtime::Runtime;
 
 use crate::builds::BuildBook;
+use crate::outside::Outside;
 use crate::properties::shelf::Shelf;
 use crate::runner::CommandRunner;
 
@@ -43,6 +44,7 @@ pub(crate) struct Handles(Arc<Inner>);
 pub(crate) struct Inner {
     pub rw: Rw,
     pub runner: Arc<dyn CommandRunner>,
+    pub outside: Arc<dyn Outside>,
     pub runtime: Runtime,
     pub settings: Arc<Settings>,
     pub recipes: HashMap<BuilderId, Arc<Recipe>>,

@@ -19,6 +19,7 @@ use crate::change_sources::git_poller;
 use crate::control_desk::{ControlDesk, Owners};
 use crate::handles::{Handles, Inner, Recipe, WorkerSetup, settle};
 use crate::messages::{AbandonBuild, StopClaiming};
+use crate::outside::Outside;
 use crate::properties::shelf::Shelf;
 use crate::runner::CommandRunner;
 use crate::schedulers::change_scheduler::Identity;
@@ -39,6 +40,8 @@ pub struct ProcessOptions {
     pub rw: Rw,
     /// The way to the workers.
     pub runner: Arc<dyn CommandRunner>,
+    /// Who carries out acts on what lives outside this layer.
+    pub outside: Arc<dyn Outside>,
     /// The supervisor that this layer's own supervisor becomes a child of.
     pub parent: Supervisor,
     /// Where pollers keep their mirrors.
@@ -146,12 +149,12 @@ impl ProcessLayer {
     /// # Errors
     /// When the data layer fails, or the configuration is not stored.
     pub async fn start(options: ProcessOptions) -> Result<Self, StartupError> {
-        let ProcessOptions { settings, rw, runner, parent, data_dir, polling } = options;
+        let ProcessOptions { settings, rw, runner, outside, parent, data_dir, polling } = options;
         let hot = rw.ro().hot();
         let workers = workers(&settings, &hot)?;
         let recipes = recipes(&settings, &hot, &workers)?;
         let (runtime, builds, properties) = (parent.runtime(), BuildBook::default(), Shelf::default());
-        let h = Handles::new(Inner { rw, runner, runtime, settings, recipes, workers, builds, properties });
+        let h = Handles::new(Inner { rw, runner, outside, runtime, settings, recipes, workers, builds, properties });
         recover(&h).await?;
 
         let supervisor = parent.supervisor(SupervisorSpec::new("process"));

@@ -117,6 +117,8 @@ enum Target {
     Worker(String),
     Scheduler(i64),
     ForceScheduler(String),
+    Master(i64),
+    Notifier(String),
     /// An endpoint that nothing can be asked of.
     Other,
 }
@@ -139,6 +141,8 @@ impl Target {
             ["workers", worker] => Some(Target::Worker((*worker).to_owned())),
             ["schedulers", id] => number(id).map(Target::Scheduler),
             ["forceschedulers", name] => Some(Target::ForceScheduler((*name).to_owned())),
+            ["masters", id] => number(id).map(Target::Master),
+            ["notifiers", name] => Some(Target::Notifier((*name).to_owned())),
             _ => None,
         };
         Some(target.unwrap_or(Target::Other))
@@ -152,6 +156,8 @@ impl Target {
             Target::Worker(_) => &["pause", "unpause", "stop", "kill"],
             Target::Scheduler(_) => &["enable"],
             Target::ForceScheduler(_) => &["force"],
+            Target::Master(_) => &["reload", "rollback", "kill-actor", "restart-actor"],
+            Target::Notifier(_) => &["test"],
             Target::Other => &[],
         }
     }
@@ -311,6 +317,11 @@ async fn resolve(www: &Www, target: &Target) -> Result<Option<ControlTarget>, Fa
             Some(greenroom_config::Scheduler::Force(_)) => ControlTarget::ForceScheduler(name.clone()),
             _ => return none(&format!("force scheduler {name}")),
         },
+        Target::Master(id) => match www.ro.get::<greenroom_model::Master>(*id).await?.value {
+            Some(master) => ControlTarget::Master(master.id),
+            None => return none(&format!("master {id}")),
+        },
+        Target::Notifier(name) => ControlTarget::Notifier(name.clone()),
         Target::Other => return none("way to act on this"),
     }))
 }

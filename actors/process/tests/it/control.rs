@@ -230,3 +230,14 @@ async fn what_was_asked_while_nobody_was_there_is_answered_at_the_start() {
     assert_eq!(farm.hot().buildsets.values().count(), 1);
     farm.finish().await;
 }
+
+#[actix_rt::test]
+async fn what_is_asked_of_a_master_itself_is_carried_out_outside_this_layer_and_answered() {
+    let farm = Farm::start(SIMPLE).await;
+    let me = farm.hot().masters.values().next().unwrap().id;
+    let reload = farm.ask(ControlTarget::Master(me), "reload", json!({})).await;
+    assert_eq!(reload, ControlAnswer::Done(json!("reload")));
+    let test = farm.ask(ControlTarget::Notifier("team".into()), "test", json!({})).await;
+    assert_eq!(test, ControlAnswer::Done(json!("test")));
+    farm.finish().await;
+}
