@@ -1,6 +1,7 @@
 //! From merged values to typed settings: each table alone, and within one table on past each fault, so that all are found.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use figment::error::{Actual, Kind as ErrorKind};
 use figment::value::{Dict, Value};
@@ -12,13 +13,15 @@ use crate::sections::change_sources::{self, ChangeSource, GitPoller};
 use crate::sections::database::Database;
 use crate::sections::master::Master;
 use crate::sections::mq::Mq;
+use crate::sections::notifiers::{self, Notifier, NotifierKind, NotifierOptions};
 use crate::sections::schedulers::{self, ChangeScheduler, Filter, ForceScheduler, Scheduler};
 use crate::sections::steps::{self, GitStep, SetPropertyStep, ShellStep, Step, StepAction, StepOptions};
 use crate::sections::supervision::{Backoff, PolicyPatch, Supervision};
 use crate::sections::workers::Worker;
 use crate::sections::www::Www;
-use crate::source::{Kind, Source};
-use crate::values::split_fault;
+use crate::secrets::{Reader, Secrets};
+use crate::source::{Kind, Source, is_secret};
+use crate::values::{HERE, READ, Secret, split_fault};
 
 /// The sections, in the order of [`Settings`](crate::Settings).
 const SECTIONS: &[&str] = &[
@@ -31,15 +34,22 @@ const SECTIONS: &[&str] = &[
     "change-sources",
     "schedulers",
     "builders",
+    "notifiers",
 ];
 
 /// No table has more faults than this that are worth showing; it also ends the loop for certain.
 const MAX_FAULTS: usize = 64;
+/// No table has more secrets than this; it also ends the loop for certain.
+const MAX_SECRETS: usize = 1_000;
 
 /// Turns paths into places and notes faults.
 pub(crate) struct Report<'a> {
     pub sources: &'a [Source],
     pub faults: Vec<Fault>,
+    /// Reads the secrets that are found.
+    pub reader: Reader<'a>,
+    /// The secrets that were read.
+    pub secrets: Secrets,
 }
 
 /// What could be read. A section or table with faults is left out; `names` knows those too.
@@ -54,6 +64,7 @@ pub(crate) struct Parts {
     pub change_sources: BTreeMap<String, ChangeSource>,
     pub schedulers: BTreeMap<String, Scheduler>,
     pub builders: BTreeMap<String, Builder>,
+    pub notifiers: BTreeMap<String, Notifier>,
     /// The names in each keyed table, faulty ones included.
     pub names: BTreeMap<&'static str, BTreeSet<String>>,
 }
@@ -73,15 +84,28 @@ pub(crate) fn known_keys(path: &[String]) -> Vec<&'static str> {
             fields_of::<Backoff>()
         }
         ["workers", _] => fields_of::<Worker>(),
-        ["workers", _, "password"] => vec!["file", "env"],
+        [.., last] if is_secret(last) => vec!["file", "env", "command"],
         ["change-sources", _] => with_kind(fields_of::<GitPoller>()),
         ["schedulers", _] => {
             with_kind([fields_of::<ChangeScheduler>(), fields_of::<ForceScheduler>()].concat())
         }
         ["schedulers", _, "filter"] => fields_of::<Filter>(),
+        ["notifiers", _] => notifier_keys(),
         ["builders", _] => [fields_of::<BuilderOptions>(), vec!["steps"]].concat(),
         _ => Vec::new(),
     }
+}
+
+/// Of all kinds of notifier together.
+fn notifier_keys() -> Vec<&'static str> {
+    let mut fields = with_kind(fields_of::<NotifierOptions>());
+    fields.extend(fields_of::<notifiers::Irc>());
+    fields.extend(fields_of::<notifiers::Mail>());
+    fields.extend(fields_of::<notifiers::Webhook>());
+    fields.extend(fields_of::<notifiers::CommitStatus>());
+    fields.sort_unstable();
+    fields.dedup();
+    fields
 }
 
 fn with_kind(mut fields: Vec<&'static str>) -> Vec<&'static str> {
@@ -142,6 +166,11 @@ impl Report<'_> {
         self.faults.push(Fault { key: dotted(path), place, ..fault });
     }
 
+    /// Whether a layer other than the built-in one says something at this very path.
+    pub fn is_set(&self, path: &[String]) -> bool {
+        self.sources.iter().any(|it| it.kind != Kind::BuiltIn && it.root.get(path).is_some())
+    }
+
     /// The text of a variable or flag that set this value.
     fn given_text(&self, path: &[String]) -> Option<&str> {
         let source = self.sources.iter().rev().find(|it| it.root.get(path).is_some())?;
@@ -161,13 +190,20 @@ impl Report<'_> {
         let mut value = value.clone();
         let mut removed: BTreeSet<Vec<String>> = BTreeSet::new();
         let mut faulty = false;
-        for _ in 0..MAX_FAULTS {
-            let error = match T::deserialize(&value) {
+        let (mut faults, mut secrets) = (0, 0);
+        while faults < MAX_FAULTS && secrets < MAX_SECRETS {
+            let error = match Secret::located(|| T::deserialize(&value)) {
                 Ok(read) => return Some(read).filter(|_| !faulty),
                 Err(error) => error,
             };
             let inner = error.path.clone();
             let path = [base, &inner].concat();
+            if matches!(&error.kind, ErrorKind::Message(text) if text == HERE) {
+                secrets += 1;
+                faulty |= !self.read_secret(slot(&mut value, &inner)?, &path);
+                continue;
+            }
+            faults += 1;
             if let ErrorKind::InvalidType(actual, _) = &error.kind
                 && !matches!(actual, Actual::Str(_))
                 && let Some(text) = self.given_text(&path)
@@ -200,6 +236,38 @@ impl Report<'_> {
             };
         }
         None
+    }
+
+    /// Puts a secret's text where it is said where to find it; false, with some text, when it cannot be found.
+    fn read_secret(&mut self, slot: &mut Value, path: &[String]) -> bool {
+        // The last layer that says it replaces all that others say.
+        let source = self.sources.iter().rev().find(|it| it.root.get(path).is_some());
+        if let (Some(node), Value::Dict(_, table)) = (source.and_then(|it| it.root.get(path)), &mut *slot)
+            && !node.table.is_empty()
+        {
+            table.retain(|key, _| node.table.contains_key(key));
+        }
+        let dir = match source.map(|it| &it.kind) {
+            Some(Kind::File(dir)) => dir.as_path(),
+            _ => Path::new(""),
+        };
+        let read = self.reader.read(slot, dir);
+        let found = read.is_ok();
+        // Any text will do where there is none: the configuration is refused then.
+        let text = match read {
+            Ok(secret) => {
+                let text = Value::from(secret.expose());
+                self.secrets.add(dotted(path), secret);
+                text
+            }
+            Err(message) => {
+                let (message, help, _) = split_fault(&message);
+                self.push(path, false, Fault::error("bad-secret", message).help(help.unwrap_or_default()));
+                Value::from("unknown")
+            }
+        };
+        *slot = Value::from(Dict::from([(READ.to_owned(), text)]));
+        found
     }
 
     fn value_fault(&mut self, path: &[String], kind: &ErrorKind, more_keys: &[&'static str]) {
@@ -340,6 +408,7 @@ pub(crate) fn extract(merged: &Value, report: &mut Report<'_>) -> Parts {
     parts.change_sources = keyed(root, "change-sources", report, &mut parts.names, change_source);
     parts.schedulers = keyed(root, "schedulers", report, &mut parts.names, scheduler);
     parts.builders = keyed(root, "builders", report, &mut parts.names, builder);
+    parts.notifiers = keyed(root, "notifiers", report, &mut parts.names, notifier);
     parts
 }
 
@@ -467,6 +536,27 @@ fn builder(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<Bu
         return None;
     }
     Some(Builder { options: options?, steps: found }).filter(|_| complete)
+}
+
+/// Common keys and those of the kind are read apart, for each kind knows only its own.
+fn notifier(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<Notifier> {
+    let (kind, value) = take_kind(value, path, notifiers::KINDS, report)?;
+    let common = fields_of::<NotifierOptions>();
+    let (common_part, own): (Dict, Dict) =
+        value.as_dict()?.clone().into_iter().partition(|(key, _)| common.contains(&key.as_str()));
+    let options = report.read(&Value::from(common_part), path, &[]);
+    let mut more = common;
+    more.push("kind");
+    let own = Value::from(own);
+    let kind = match kind.as_str() {
+        "irc" => report.read(&own, path, &more).map(NotifierKind::Irc),
+        "mail" => report.read(&own, path, &more).map(NotifierKind::Mail),
+        "webhook" => report.read(&own, path, &more).map(NotifierKind::Webhook),
+        "github-status" => report.read(&own, path, &more).map(NotifierKind::GithubStatus),
+        "gitlab-status" => report.read(&own, path, &more).map(NotifierKind::GitlabStatus),
+        _ => report.read(&own, path, &more).map(NotifierKind::GiteaStatus),
+    };
+    Some(Notifier { options: options?, kind: kind? })
 }
 
 /// Common keys and those of the kind are read apart, for each kind knows only its own.

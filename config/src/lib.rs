@@ -6,25 +6,34 @@
 
 pub mod check;
 mod cross;
+mod effect;
 pub mod expr;
 mod extract;
 mod fault;
+mod globs;
 mod layers;
 mod load;
+mod reach;
+mod secrets;
 pub mod sections;
 mod settings;
 mod source;
 pub mod values;
 
-pub use fault::{Fault, Faults, Place, Severity};
+pub use fault::{Fault, Faults, Note, Place, Severity};
 pub use layers::LoadOptions;
 pub use load::{Loaded, Origin, load, load_text};
+pub use secrets::Secrets;
 
 pub use sections::builders::{Builder, BuilderOptions, Collapse};
 pub use sections::change_sources::{ChangeSource, GitPoller};
 pub use sections::database::{Database, DatabaseUrl};
 pub use sections::master::Master;
 pub use sections::mq::{Mq, MqUrl};
+pub use sections::notifiers::{
+    AddressRule, Channel, CommitStatus, Irc, Mail, Mode, Notifier, NotifierKind, NotifierOptions, Per, Sasl,
+    Webhook,
+};
 pub use sections::schedulers::{
     ChangeScheduler, Filter, FilterInput, ForceScheduler, Parameter, ParameterKind, Scheduler,
 };

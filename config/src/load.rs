@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use figment::value::{Dict, Value};
+use figment::value::Value;
 
 use crate::expr::on_big_stack;
 use crate::extract::{Parts, Report, dotted, extract, slot};
 use crate::fault::{Fault, Faults, Place, Severity, sort};
 use crate::layers::{LoadOptions, merge, read};
+use crate::secrets::{Reader, Secrets};
 use crate::source::{Kind, Node, Source};
-use crate::values::{Secret, split_fault};
 use crate::{Settings, cross};
 
 /// A configuration without errors.
@@ -76,13 +76,12 @@ fn build(sources: &[Source], faults: Vec<Fault>, env: &[(String, String)]) -> Re
         Ok(merged) => merged,
         Err(error) => return Err(Faults::new(vec![Fault::error("internal", error.to_string())])),
     };
-    let mut report = Report { sources, faults };
+    let mut report = Report { sources, faults, reader: Reader::new(env), secrets: Secrets::default() };
     resolve_paths(&mut merged, sources);
-    resolve_secrets(&mut merged, env, &mut report);
     let parts = extract(&merged, &mut report);
     cross::check(&merged, &parts, &mut report);
-    let mut faults = report.faults;
-    match assemble(parts) {
+    let (mut faults, secrets) = (report.faults, report.secrets);
+    match assemble(parts, secrets) {
         Some(settings) if faults.iter().all(|it| it.severity == Severity::Warning) => {
             sort(&mut faults);
             Ok(Loaded { settings, warnings: faults, origins: origins(sources) })
@@ -91,7 +90,7 @@ fn build(sources: &[Source], faults: Vec<Fault>, env: &[(String, String)]) -> Re
     }
 }
 
-fn assemble(parts: Parts) -> Option<Settings> {
+fn assemble(parts: Parts, secrets: Secrets) -> Option<Settings> {
     let mut settings = Settings {
         master: parts.master?,
         database: parts.database?,
@@ -102,6 +101,8 @@ fn assemble(parts: Parts) -> Option<Settings> {
         change_sources: parts.change_sources,
         schedulers: parts.schedulers,
         builders: parts.builders,
+        notifiers: parts.notifiers,
+        secrets,
     };
     settings.database.url.resolve(&settings.master.data_dir);
     Some(settings)
@@ -113,7 +114,6 @@ fn file_keys(merged: &Value) -> Vec<Vec<String>> {
     for name in worker_names(merged) {
         let worker = vec!["workers".to_owned(), name];
         keys.push([worker.as_slice(), &["dir".to_owned()]].concat());
-        keys.push([worker.as_slice(), &["password".to_owned(), "file".to_owned()]].concat());
     }
     keys
 }
@@ -134,38 +134,6 @@ fn resolve_paths(merged: &mut Value, sources: &[Source]) {
         if let Some(text) = joined.as_deref().and_then(Path::to_str) {
             *slot = Value::from(text);
         }
-    }
-}
-
-/// Replaces `{ file = … }` and `{ env = … }` by the secret's text.
-fn resolve_secrets(merged: &mut Value, env: &[(String, String)], report: &mut Report<'_>) {
-    for name in worker_names(merged) {
-        let key = vec!["workers".to_owned(), name, "password".to_owned()];
-        let Some(found) = slot(merged, &key) else { continue };
-        let Some(table) = found.as_dict() else { continue };
-        match secret(table, env) {
-            Ok(secret) => *found = Value::from(secret.expose()),
-            Err(message) => {
-                let (message, help, _) = split_fault(&message);
-                report.push(&key, false, Fault::error("bad-secret", message).help(help.unwrap_or_default()));
-                // Any text will do: the configuration is refused already.
-                *found = Value::from("unknown");
-            }
-        }
-    }
-}
-
-fn secret(table: &Dict, env: &[(String, String)]) -> Result<Secret, String> {
-    let forms = "\u{1f}write \"…\", { file = \"PATH\" } or { env = \"VARIABLE\" }";
-    let mut entries = table.iter();
-    let (Some((key, value)), None) = (entries.next(), entries.next()) else {
-        return Err(format!("a secret has exactly one source{forms}"));
-    };
-    match (key.as_str(), value.as_str()) {
-        ("file", Some(path)) => Secret::from_file(Path::new(path)),
-        ("env", Some(name)) => Secret::from_env(name, env),
-        ("file" | "env", None) => Err(format!("`{key}` must be a string{forms}")),
-        _ => Err(format!("unknown source of a secret `{key}`{forms}")),
     }
 }
 

@@ -7,10 +7,12 @@ use crate::sections::change_sources::ChangeSource;
 use crate::sections::database::Database;
 use crate::sections::master::Master;
 use crate::sections::mq::Mq;
+use crate::sections::notifiers::Notifier;
 use crate::sections::schedulers::Scheduler;
 use crate::sections::supervision::Supervision;
 use crate::sections::workers::Worker;
 use crate::sections::www::Www;
+use crate::secrets::Secrets;
 
 /// The whole configuration. Comes from [`load`](crate::load) only, so what it holds has passed every check.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,10 @@ pub struct Settings {
     pub schedulers: BTreeMap<String, Scheduler>,
     /// `[builders.NAME]`
     pub builders: BTreeMap<String, Builder>,
+    /// `[notifiers.NAME]`
+    pub notifiers: BTreeMap<String, Notifier>,
+    /// Every secret anywhere in the settings, for masking.
+    pub secrets: Secrets,
 }
 
 impl Settings {

@@ -176,9 +176,13 @@ fn duplicate(text: &str, error: &toml::de::Error) -> Option<Fault> {
     })
 }
 
-/// Keys whose strings are never shown.
-fn is_secret(name: &str) -> bool {
-    name.to_lowercase().contains("password")
+/// What the names of secrets have in them: faults show lines before anything is read.
+const SECRET_WORDS: &[&str] = &["password", "passphrase", "secret", "token", "-key"];
+
+/// Keys whose strings are never shown, by what they are called.
+pub(crate) fn is_secret(name: &str) -> bool {
+    let name = name.to_lowercase();
+    name == "key" || SECRET_WORDS.iter().any(|it| name.contains(it))
 }
 
 /// Overwrites secret strings, byte for byte, so that places stay true.
@@ -199,9 +203,9 @@ fn blot_url(node: &Node, text: &mut [u8]) {
     places.into_iter().filter_map(|it| value.get_mut(it).map(|it| it.fill(b'*'))).for_each(drop);
 }
 
-/// Overwrites a secret; where to find one (`{ file = … }`, `{ env = … }`) is none.
+/// Overwrites a secret; where to find one (`{ file = … }`, `{ env = … }`, `{ command = … }`) is none.
 fn blot_all(node: &Node, text: &mut [u8]) {
-    for (_, child) in node.table.iter().filter(|(name, _)| !matches!(name.as_str(), "file" | "env")) {
+    for (_, child) in node.table.iter().filter(|(name, _)| !matches!(name.as_str(), "file" | "env" | "command")) {
         blot_all(child, text);
     }
     if node.table.is_empty()
@@ -219,7 +223,9 @@ fn blot_lines(text: &str) -> String {
         text.replace_range(place.clone(), &"*".repeat(place.len()));
     }
     for line in text.split_inclusive('\n') {
-        let end = line.to_ascii_lowercase().find("password").map_or(line.len(), |at| at + "password".len());
+        let lower = line.to_ascii_lowercase();
+        let ends = SECRET_WORDS.iter().filter_map(|word| Some(lower.find(word)? + word.len()));
+        let end = ends.min().unwrap_or(line.len());
         shown.push_str(&line[..end]);
         shown.extend(line[end..].bytes().map(|it| match it {
             b'=' | b' ' | b'"' | b'\'' | b'{' | b'}' | b'\n' | b'\r' => char::from(it),

@@ -208,13 +208,13 @@ fn workers() {
     check(
         with("[workers.w]\npassword = { file = 'x', env = 'y' }\n"),
         &[
-            r#"2:12 bad-secret: a secret has exactly one source [{ file = 'x', env = 'y' }] (write "…", { file = "PATH" } or { env = "VARIABLE" })"#,
+            r#"2:12 bad-secret: a secret has exactly one source [{ file = 'x', env = 'y' }] (write "…", { file = "PATH" }, { env = "VARIABLE" } or { command = ["PROGRAM", "ARGUMENT"] })"#,
         ],
     );
     check(
         with("[workers.w]\npassword = { vault = 'x' }\n"),
         &[
-            r#"2:12 bad-secret: unknown source of a secret `vault` [{ vault = '*' }] (write "…", { file = "PATH" } or { env = "VARIABLE" })"#,
+            r#"2:12 bad-secret: unknown source of a secret `vault` [{ vault = '*' }] (write "…", { file = "PATH" }, { env = "VARIABLE" } or { command = ["PROGRAM", "ARGUMENT"] })"#,
         ],
     );
     check(
@@ -227,11 +227,21 @@ fn workers() {
             "2:12 bad-secret: cannot read the secret's file: No such file or directory (os error 2) [{ file = 'no/such/file' }]",
         ],
     );
-    check(with("[workers.w]\npassword = ''\n"), &["2:12 bad-value: a secret cannot be empty ['']"]);
+    for (secret, why) in [
+        ("{ command = 'pass' }", "`command` must be a list of strings, the first a program"),
+        ("{ command = [] }", "`command` must be a list of strings, the first a program"),
+        ("{ command = ['/no/such/program'] }", "the secret's command `/no/such/program` cannot be started: No such file or directory (os error 2)"),
+        ("{ command = ['false'] }", "the secret's command `false` failed: exit status: 1"),
+        ("{ command = ['true'] }", "a secret cannot be empty"),
+    ] {
+        let found = with(&format!("[workers.w]\npassword = {secret}\n"));
+        assert!(found.len() == 1 && found[0].starts_with(&format!("2:12 bad-secret: {why} [{secret}]")), "{found:?}");
+    }
+    check(with("[workers.w]\npassword = ''\n"), &["2:12 bad-secret: a secret cannot be empty ['']"]);
     check(
         with("[workers.w]\npassword = 12345\n"),
         &[
-            r#"2:12 wrong-type: expected a string, { file = "PATH" } or { env = "VARIABLE" }, found a whole number [*****]"#,
+            r#"2:12 wrong-type: expected a string, { file = "PATH" }, { env = "VARIABLE" } or { command = ["PROGRAM"] }, found a whole number [*****]"#,
         ],
     );
     check(

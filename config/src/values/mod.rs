@@ -11,6 +11,7 @@ pub use address::{Listen, Name, WebUrl};
 pub use duration::Duration;
 pub use patterns::{FilePatterns, NameList, Patterns, Regex};
 pub use secret::Secret;
+pub(crate) use secret::{HERE, READ};
 pub use size::Size;
 pub(crate) use url_password::url_passwords;
 

@@ -1,17 +1,25 @@
 //! Passwords, which cannot be printed.
 
+use std::cell::Cell;
 use std::fmt;
-use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::Visitor;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// The largest file that is taken for a secret, in bytes.
-const MAX_FILE: u64 = 64 * 1024;
+/// The message of the error by which a secret tells the loader where it stands.
+pub(crate) const HERE: &str = "\u{1f}secret";
+/// The only key of the table that stands for a secret which the loader has read.
+pub(crate) const READ: &str = "\u{1f}text";
 
-/// A secret value: from the text itself, from `{ file = "…" }` or from `{ env = "…" }`, read once when the
-/// configuration loads. It has no `Display` and no `Serialize`, and `Debug` shows only that it is there.
+thread_local! {
+    /// Whether the loader reads, and looks for secrets by [`HERE`].
+    static LOADING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A secret value: the text itself, `{ file = "…" }`, `{ env = "…" }` or `{ command = […] }`, read once when the configuration
+/// loads. A field of this type is all that a section needs for that, wherever it stands. It has no `Display` and no
+/// `Serialize`, `Debug` shows only that it is there, and its memory is overwritten when it is dropped.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
@@ -24,6 +32,14 @@ impl Secret {
     /// The value itself; for comparing or sending it, never for messages.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
+    }
+
+    /// Runs `work`, in which every secret that is read tells where it stands instead of being read.
+    pub(crate) fn located<T>(work: impl FnOnce() -> T) -> T {
+        let before = LOADING.replace(true);
+        let done = work();
+        LOADING.set(before);
+        done
     }
 }
 
@@ -42,47 +58,49 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-impl Secret {
-    /// The content of a file without the line end at its end.
-    pub(crate) fn from_file(path: &Path) -> Result<Secret, String> {
-        let fail = |error: std::io::Error| format!("cannot read the secret's file: {error}");
-        let metadata = std::fs::metadata(path).map_err(fail)?;
-        if metadata.len() > MAX_FILE || !metadata.is_file() {
-            return Err("a secret's file is a plain file of at most 64 KiB".to_owned());
-        }
-        let text = std::fs::read_to_string(path).map_err(fail)?;
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        not_empty(text.strip_suffix('\r').unwrap_or(text))
-    }
-
-    /// The value of a variable.
-    pub(crate) fn from_env(name: &str, env: &[(String, String)]) -> Result<Secret, String> {
-        match env.iter().find(|(known, _)| known == name) {
-            Some((_, text)) => not_empty(text),
-            None => Err(format!("the environment variable `{name}` is not set")),
-        }
-    }
-}
-
-fn not_empty(text: &str) -> Result<Secret, String> {
-    if text.is_empty() { Err("a secret cannot be empty".to_owned()) } else { Ok(Secret::new(text)) }
-}
-
-/// Takes the text; `{ file = … }` and `{ env = … }` have been replaced by theirs before.
+/// Takes the text. Where to find one is the loader's business, which puts the text there.
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SecretVisitor;
-        impl Visitor<'_> for SecretVisitor {
-            type Value = Secret;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, { file = \"PATH\" } or { env = \"VARIABLE\" }")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Secret, E> {
-                not_empty(text).map_err(E::custom)
-            }
-        }
         deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+struct SecretVisitor;
+
+impl<'de> Visitor<'de> for SecretVisitor {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, { file = \"PATH\" }, { env = \"VARIABLE\" } or { command = [\"PROGRAM\"] }")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Secret, E> {
+        match (LOADING.get(), text.is_empty()) {
+            (true, _) => Err(E::custom(HERE)),
+            (false, true) => Err(E::custom("a secret cannot be empty")),
+            (false, false) => Ok(Secret::new(text)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Secret, A::Error> {
+        let read = match table.next_key::<String>()? {
+            Some(key) if key == READ => Some(Secret::new(table.next_value::<String>()?)),
+            _ => None,
+        };
+        while table.next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?.is_some() {}
+        read.ok_or_else(|| serde::de::Error::custom(HERE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_cannot_be_printed_but_read_from_text() {
+        let secret: Secret = serde_json::from_str("\"hunter2\"").unwrap();
+        assert_eq!((secret.expose(), format!("{secret:?}").as_str()), ("hunter2", "Secret(…)"));
+        assert!(serde_json::from_str::<Secret>("\"\"").is_err());
+        assert!(serde_json::from_str::<Secret>("{\"file\": \"x\"}").is_err());
     }
 }
