@@ -207,6 +207,8 @@ impl Cache {
             }
             Record::Control(e) if e.answer.is_some() => _ = hot.controls.remove_mut(&e.id.0),
             Record::Control(e) => hot.controls.insert_mut(e.id.0, e.clone()),
+            // read when asked for: the master itself knows which one is in force
+            Record::Configuration(_) => {}
         }
     }
 

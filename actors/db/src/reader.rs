@@ -60,6 +60,7 @@ stored!(
     Build,
     Step,
     Log,
+    ConfigurationVersion,
 );
 
 impl From<EngineError> for ReadError {

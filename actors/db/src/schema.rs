@@ -88,6 +88,10 @@ tables! {
     ] unique &[&["identity", "act_key"]], index &[&["answered_at", "controlid"]];
     AUDIT = "audit" key 1 ["controlid": Int, "at": Int, "identity": Text, "action": Text, "target": Text]
         unique &[], index &[&["at"]];
+    CONFIGURATIONS = "configurations" key 1 [
+        "configurationid": Int, "masterid": Int, "number": Int, "digest": Text, "cause": Text, "restores": Int, "who": Text,
+        "created_at": Int, "difference": Text, "controlid": Int,
+    ] unique &[&["masterid", "number"]], index &[];
     LISTENERS = "listeners" key 1 ["name": Text, "clock": Text, "settings": Text] unique &[], index &[];
     WRITE_IDS = "write_ids" key 1 ["id": Blob, "at": Int, "outcome": Text] unique &[], index &[&["at"]];
     EVENTS = "events" key 2 ["masterid": Int, "seq": Int, "topic": Text, "body": Text, "at": Int] unique &[], index &[];

@@ -400,6 +400,60 @@ pub struct Log {
     pub version: i64,
 }
 
+/// Why a version of the configuration came into force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfigurationCause {
+    /// A master started with it.
+    Start,
+    /// It was reloaded.
+    Reload,
+    /// An earlier version was taken back.
+    Rollback,
+}
+
+impl ConfigurationCause {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            ConfigurationCause::Start => "start",
+            ConfigurationCause::Reload => "reload",
+            ConfigurationCause::Rollback => "rollback",
+        }
+    }
+
+    /// The cause of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        use ConfigurationCause::{Reload, Rollback, Start};
+        [Start, Reload, Rollback].into_iter().find(|it| it.word() == word)
+    }
+}
+
+/// One version of a master's configuration, numbered from 1. Never changes; the newest one is in force.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConfigurationVersion {
+    /// Its id over all masters.
+    pub id: ConfigurationId,
+    /// Whose.
+    pub master: MasterId,
+    /// Its number among that master's.
+    pub number: i64,
+    /// Tells its content apart from others', without telling it.
+    pub digest: String,
+    /// Why it came into force.
+    pub cause: ConfigurationCause,
+    /// The number of the version that was taken back.
+    pub restores: Option<i64>,
+    /// Who wanted it: a user, `signal`, or the master itself.
+    pub who: String,
+    /// When it came into force.
+    pub created_at: Timestamp,
+    /// What it changed of the one before, for people and programs; secrets are only named.
+    pub difference: Value,
+    /// The control act that asked for it, so that it is done once however often it is handed over.
+    pub act: Option<ControlId>,
+}
+
 /// What a control act is aimed at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "id")]

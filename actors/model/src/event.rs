@@ -99,6 +99,7 @@ pub enum Record {
     Step(Arc<Step>),
     Log(Arc<Log>),
     Control(Arc<ControlAct>),
+    Configuration(Arc<ConfigurationVersion>),
 }
 
 /// What identifies an entity over all kinds.
@@ -123,6 +124,7 @@ impl Record {
             Record::Step(e) => EntityKey("steps", e.id.0),
             Record::Log(e) => EntityKey("logs", e.id.0),
             Record::Control(e) => EntityKey("control", e.id.0),
+            Record::Configuration(e) => EntityKey("configurations", e.id.0),
         }
     }
 
@@ -143,6 +145,7 @@ impl Record {
             Record::Step(e) => e.version,
             Record::Log(e) => e.version,
             Record::Control(e) => e.version,
+            Record::Configuration(_) => 1,
         }
     }
 }
@@ -186,6 +189,10 @@ impl Happening {
                 ]
             }
             Record::Control(e) => vec![control_key(e, self.name)],
+            Record::Configuration(e) => vec![
+                key!["configurations", e.id.0, name],
+                key!["masters", e.master.0, "configurations", e.number, name],
+            ],
         }
     }
 }

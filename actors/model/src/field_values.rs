@@ -99,3 +99,7 @@ entity!(Log, Logs, |e| e.id.0, {
     "logid" => e.id.0, "name" => e.name.as_str(), "slug" => e.slug.as_str(), "stepid" => e.step.0, "complete" => e.complete,
     "num_lines" => e.num_lines, "type" => e.kind.letter(),
 });
+entity!(ConfigurationVersion, Configurations, |e| e.id.0, {
+    "configurationid" => e.id.0, "masterid" => e.master.0, "number" => e.number, "digest" => e.digest.as_str(),
+    "cause" => e.cause.word(), "restores" => e.restores, "who" => e.who.as_str(), "created_at" => e.created_at,
+});

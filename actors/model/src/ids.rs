@@ -88,4 +88,6 @@ ids! {
     LogId => Log,
     /// A control act.
     ControlId => Control,
+    /// A version of a master's configuration (unique over all masters; its *number* counts per master).
+    ConfigurationId => Configuration,
 }

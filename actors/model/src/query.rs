@@ -23,6 +23,7 @@ pub enum Resource {
     Builds,
     Steps,
     Logs,
+    Configurations,
 }
 
 /// The type of a field.
@@ -167,7 +168,7 @@ macro_rules! fields {
 
 impl Resource {
     /// Every resource.
-    pub const ALL: [Resource; 13] = [
+    pub const ALL: [Resource; 14] = [
         Resource::Masters,
         Resource::Builders,
         Resource::Workers,
@@ -181,6 +182,7 @@ impl Resource {
         Resource::Builds,
         Resource::Steps,
         Resource::Logs,
+        Resource::Configurations,
     ];
 
     /// The key of its entities in replies, and its path element: `builds`.
@@ -199,6 +201,7 @@ impl Resource {
             Resource::Builds => "builds",
             Resource::Steps => "steps",
             Resource::Logs => "logs",
+            Resource::Configurations => "configurations",
         }
     }
 
@@ -268,6 +271,10 @@ impl Resource {
             Resource::Steps => fields![
                 "stepid": Int, "number": Int, "name": Text, "buildid": Int, "started_at": Time, "locks_acquired_at": Time,
                 "complete": Bool, "complete_at": Time, "results": Int, "state_string": Text, "urls": Nested, "hidden": Bool,
+            ],
+            Resource::Configurations => fields![
+                "configurationid": Int, "masterid": Int, "number": Int, "digest": Text, "cause": Text, "restores": Int,
+                "who": Text, "created_at": Time, "difference": Nested,
             ],
             Resource::Logs => fields![
                 "logid": Int, "name": Text, "slug": Text, "stepid": Int, "complete": Bool, "num_lines": Int, "type": Text,

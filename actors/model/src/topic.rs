@@ -46,6 +46,7 @@ const WORDS: &[&str] = &[
     "codebases",
     "commits",
     "complete",
+    "configurations",
     "completed",
     "connected",
     "control",

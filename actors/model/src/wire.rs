@@ -103,6 +103,7 @@ pub fn render(record: &Record, lookup: &dyn Lookup) -> String {
         Record::Step(e) => to_json(&step(e)),
         Record::Log(e) => to_json(&log(e)),
         Record::Control(e) => to_json(&control(e)),
+        Record::Configuration(e) => to_json(&configuration(e)),
     }
 }
 
@@ -541,6 +542,34 @@ pub fn log(e: &Log) -> impl Serialize + '_ {
         slug: &e.slug,
         stepid: e.step.0,
         kind: e.kind.letter(),
+    }
+}
+
+#[derive(Serialize)]
+struct ConfigurationForm<'a> {
+    cause: &'static str,
+    configurationid: i64,
+    created_at: i64,
+    difference: &'a Value,
+    digest: &'a str,
+    masterid: i64,
+    number: i64,
+    restores: Option<i64>,
+    who: &'a str,
+}
+
+/// The public form of a version of a configuration.
+pub fn configuration(e: &ConfigurationVersion) -> impl Serialize + '_ {
+    ConfigurationForm {
+        cause: e.cause.word(),
+        configurationid: e.id.0,
+        created_at: e.created_at.seconds(),
+        difference: &e.difference,
+        digest: &e.digest,
+        masterid: e.master.0,
+        number: e.number,
+        restores: e.restores,
+        who: &e.who,
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Write {
 pub enum Op {
     /// Makes the stored builders, workers, schedulers, … of this master those of its configuration.
     Configure(Box<Configuration>),
+    /// Numbers a configuration (beside `Configure` in the same write). Refused if this master has that number already.
+    AddConfiguration(Box<NewConfiguration>),
     /// Adds a change, unless it is known already ([`ChangeOrigin`]). Outcome: [`Outcome::Change`].
     AddChange(Box<NewChange>),
     /// Adds a buildset with a request per builder. Outcome: [`Outcome::Buildset`].
@@ -231,6 +233,20 @@ pub struct Configuration {
     pub change_sources: Vec<String>,
     /// The projects: name and description.
     pub projects: Vec<(String, Option<String>)>,
+}
+
+/// A version of the configuration to add.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // the fields of [`ConfigurationVersion`]
+pub struct NewConfiguration {
+    pub id: ConfigurationId,
+    pub number: i64,
+    pub digest: String,
+    pub cause: ConfigurationCause,
+    pub restores: Option<i64>,
+    pub who: String,
+    pub difference: Value,
+    pub act: Option<ControlId>,
 }
 
 /// A builder of the configuration.

@@ -9,8 +9,8 @@ use greenroom_data::hot::Readable;
 use greenroom_data::{DataError, Ro, Shown, Snapshot};
 use greenroom_model::query::Compare;
 use greenroom_model::{
-    Build, BuildRequest, Builder, Buildset, BuildsetId, Change, ChangeSource, FieldValue, Filter, Log,
-    Master, Page, Project, Query, Scheduler, SourceStamp, Step, Worker, wire,
+    Build, BuildRequest, Builder, Buildset, BuildsetId, Change, ChangeSource, ConfigurationVersion,
+    FieldValue, Filter, Log, Master, Page, Project, Query, Scheduler, SourceStamp, Step, Worker, wire,
 };
 
 use crate::error::ApiError;
@@ -59,7 +59,20 @@ macro_rules! reads {
 macro_rules! served {
     ($($kind:ty),*) => { $(impl Served for $kind { reads!($kind); })* };
 }
-served!(Master, Builder, Worker, Scheduler, ChangeSource, Project, Change, SourceStamp, Buildset, Step, Log);
+served!(
+    Master,
+    Builder,
+    Worker,
+    Scheduler,
+    ChangeSource,
+    Project,
+    Change,
+    SourceStamp,
+    Buildset,
+    Step,
+    Log,
+    ConfigurationVersion
+);
 
 impl Served for Build {
     reads!(Build);

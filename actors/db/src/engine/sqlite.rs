@@ -26,7 +26,10 @@ const ACQUIRE: Duration = Duration::from_secs(10);
 /// Migrations: number, name, text. Append only.
 pub type Migrations = [(i64, &'static str, &'static str)];
 
-const MIGRATIONS: &Migrations = &[(1, "first", include_str!("../../../../migrations/sqlite/0001_first.sql"))];
+const MIGRATIONS: &Migrations = &[
+    (1, "first", include_str!("../../../../migrations/sqlite/0001_first.sql")),
+    (2, "configurations", include_str!("../../../../migrations/sqlite/0002_configurations.sql")),
+];
 
 /// A database in a file.
 pub struct Sqlite {

@@ -3,9 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use greenroom_model::write::{Configuration, ConfiguredBuilder};
+use greenroom_model::write::{Configuration, ConfiguredBuilder, NewConfiguration};
 use greenroom_model::*;
 
+use crate::engine::{Cond, Select};
+use crate::rows::RowMapped;
+use crate::schema::CONFIGURATIONS;
 use crate::work::{Fault, Unit};
 
 pub async fn configure(unit: &mut Unit<'_>, new: &Configuration) -> Result<(), Fault> {
@@ -19,6 +22,31 @@ pub async fn configure(unit: &mut Unit<'_>, new: &Configuration) -> Result<(), F
     workers(unit, new, &builders).await?;
     schedulers(unit, &new.schedulers).await?;
     change_sources(unit, &new.change_sources).await
+}
+
+/// Numbers a version of this master's configuration.
+pub async fn number(unit: &mut Unit<'_>, new: &NewConfiguration) -> Result<(), Fault> {
+    let select = Select::from(&CONFIGURATIONS)
+        .filter(Cond::eq("masterid", unit.master.0))
+        .filter(Cond::eq("number", new.number));
+    if unit.first(select).await?.is_some() {
+        return Err(Refusal::Invalid(format!("there is a configuration {} already", new.number)).into());
+    }
+    let version = ConfigurationVersion {
+        id: new.id,
+        master: unit.master,
+        number: new.number,
+        digest: new.digest.clone(),
+        cause: new.cause,
+        restores: new.restores,
+        who: new.who.clone(),
+        created_at: unit.at,
+        difference: new.difference.clone(),
+        act: new.act,
+    };
+    unit.insert(&CONFIGURATIONS, version.to_row()?);
+    unit.announce(EventName::New, Record::Configuration(Arc::new(version)));
+    Ok(())
 }
 
 fn unique<'a>(what: &str, names: impl IntoIterator<Item = &'a String>) -> Result<(), Fault> {

@@ -26,6 +26,7 @@ pub async fn apply(unit: &mut Unit<'_>, op: &Op) -> Result<Outcome, Fault> {
         Op::StartBuild(new) => return builds::start(unit, new).await,
         Op::AskControl(new) => return control::ask(unit, new).await,
         Op::Configure(configuration) => configure::configure(unit, configuration).await?,
+        Op::AddConfiguration(new) => configure::number(unit, new).await?,
         Op::SaveScheduler { scheduler, state } => schedulers::save(unit, *scheduler, state).await?,
         Op::SaveChangeSource { source, state } => schedulers::save_source(unit, *source, state).await?,
         Op::EnableScheduler { scheduler, enabled } => schedulers::enable(unit, *scheduler, *enabled).await?,

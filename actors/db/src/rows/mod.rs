@@ -482,3 +482,32 @@ plain!(
         version: f.int()?,
     }
 );
+
+plain!(
+    ConfigurationVersion,
+    CONFIGURATIONS,
+    |e| [
+        e.id.0.into(),
+        e.master.0.into(),
+        e.number.into(),
+        text(&e.digest),
+        e.cause.word().into(),
+        e.restores.into(),
+        text(&e.who),
+        time(e.created_at),
+        json(&e.difference)?,
+        e.act.map(|act| act.0).into(),
+    ],
+    |f| ConfigurationVersion {
+        id: f.id()?,
+        master: f.id()?,
+        number: f.int()?,
+        digest: f.text()?,
+        cause: ConfigurationCause::from_word(&f.text()?).ok_or_else(|| f.bad(&None))?,
+        restores: f.opt_int()?,
+        who: f.text()?,
+        created_at: f.time()?,
+        difference: f.json()?,
+        act: f.opt_id()?,
+    }
+);

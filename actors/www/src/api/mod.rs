@@ -7,6 +7,7 @@ mod builds;
 mod buildsets;
 mod change_sources;
 mod changes;
+mod configurations;
 mod forceschedulers;
 mod log_text;
 mod logs;
@@ -47,6 +48,7 @@ const FAMILIES: &[&[Route]] = &[
     sourcestamps::ROUTES,
     workers::ROUTES,
     masters::ROUTES,
+    configurations::ROUTES,
     schedulers::ROUTES,
     forceschedulers::ROUTES,
     projects::ROUTES,
