@@ -5,5 +5,11 @@
 //! [`console`], its messages to people as pure functions with plain tests.
 
 pub mod console;
+pub mod farm_metrics;
+pub mod notice;
+pub mod transport;
 
 pub use console::{ConsoleListener, Print};
+pub use farm_metrics::{FarmCounters, FarmMetrics};
+pub use notice::{BuildNotice, Notice};
+pub use transport::{Farm, MakeTransport, Outgoing, SendError, Sent, Transport};

@@ -7,6 +7,7 @@ pub mod change_sources;
 pub mod database;
 pub mod master;
 pub mod mq;
+pub mod notifiers;
 pub mod schedulers;
 pub mod steps;
 pub mod supervision;
