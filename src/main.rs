@@ -5,6 +5,7 @@ mod commands;
 mod http;
 mod lifecycle;
 mod logging;
+mod metrics;
 mod rehearse;
 mod tree;
 

@@ -14,12 +14,13 @@ use greenroom_data::{Control, DataLayer, DataOptions, Ro};
 use greenroom_link::{LinkLayer, LinkOptions};
 use greenroom_process::{ProcessLayer, ProcessOptions};
 use greenroom_runtime::{ChildSpec, Runtime, Supervisor, SupervisorSpec};
-use greenroom_status::{ConsoleListener, Print};
+use greenroom_status::{ConsoleListener, FarmCounters, FarmMetrics, Print};
 use greenroom_www::{Serving, Www, WwwParts};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::acts::MasterActs;
 use crate::lifecycle::database_url;
+use crate::metrics::Counters;
 
 /// A row of the table.
 #[cfg_attr(
@@ -127,8 +128,10 @@ impl Tree {
         .await
         .context("failed to start schedulers and builders")?;
         let listeners = at_edge.supervisor(SupervisorSpec::new("listeners"));
+        let counters = Counters::default();
+        count_farm(&listeners, data.ro(), counters.farm.clone());
 
-        let serving = serve(&data, &link, runtime, settings.clone(), listener)?;
+        let serving = serve(&data, &link, runtime, settings.clone(), &counters, listener)?;
         link.start_local_workers(&format!("ws://{}", reachable(serving.address)));
         Ok(Self { data, link, process: Mutex::new(Some(process)), listeners, serving, edge })
     }
@@ -179,6 +182,14 @@ impl Tree {
     }
 }
 
+/// Adds the listener that counts for `/metrics`.
+fn count_farm(listeners: &Supervisor, ro: Ro, counters: FarmCounters) {
+    let counted = Arc::new(watch::Sender::new(None));
+    listeners.spawn(ChildSpec::new("listener/metrics").permanent(), move |birth| {
+        FarmMetrics::new(birth, ro.clone(), counters.clone(), Arc::clone(&counted))
+    });
+}
+
 /// Where this machine itself reaches what listens on `address`.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -195,6 +206,7 @@ fn serve(
     link: &LinkLayer,
     runtime: &Runtime,
     settings: Arc<Settings>,
+    counters: &Counters,
     listener: TcpListener,
 ) -> Result<Serving> {
     let port = listener.local_addr().context("failed to learn the port")?.port();
@@ -204,6 +216,8 @@ fn serve(
         runtime: runtime.clone(),
         settings,
         versions: vec![("Greenroom".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
+        metrics: counters.registry(data, runtime),
+        counters: counters.http.clone(),
         port,
     });
     let door = link.clone();

@@ -10,6 +10,7 @@ use greenroom_db as db;
 use greenroom_model::{Event, LogId, MasterId, Op, Timestamp};
 use greenroom_mq::{Broker, Notice, Publish};
 use greenroom_runtime::{ChildSpec, Front, Runtime, StopReport, Supervisor, SupervisorSpec};
+use prometheus_client::registry::Registry;
 use tokio::time::{Instant, sleep};
 
 use crate::actor::{Below, DataActor, Published};
@@ -49,6 +50,7 @@ pub enum StartError {
 pub struct DataLayer {
     rw: Rw,
     supervisor: Supervisor,
+    store: db::Store,
     generation: i64,
     epoch: i64,
 }
@@ -119,7 +121,7 @@ impl DataLayer {
             broker,
         };
         let rw = Rw { ro: Ro { shared: Arc::new(shared), hub } };
-        let layer = Self { rw, supervisor, generation, epoch };
+        let layer = Self { rw, supervisor, store, generation, epoch };
         layer.wait_loaded().await?;
         Ok(layer)
     }
@@ -140,6 +142,11 @@ impl DataLayer {
             sleep(Duration::from_millis(1)).await;
         }
         Ok(())
+    }
+
+    /// Names what this layer measures.
+    pub fn register(&self, registry: &mut Registry) {
+        self.store.metrics().register(registry);
     }
 
     /// This master.

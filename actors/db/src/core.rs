@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::engine::{CHUNK, Cond, EngineError, Select, Value, WriteTx};
 use crate::messages::{EventSink, Pruned, WriteError};
+use crate::metrics::WriterMetrics;
 use crate::ops;
 use crate::rows::{Fields, json};
 use crate::schema::*;
@@ -89,6 +90,11 @@ impl Core {
         let cache = Cache::default();
         let outage = Outage::default();
         Self { store, sink, outage, cache, head: None, now: Timestamp(0), commits: 0, events: 0 }
+    }
+
+    /// What is measured of commits.
+    pub fn metrics(&self) -> &WriterMetrics {
+        self.store.metrics()
     }
 
     /// Commits the writes, together if that is possible. One answer each.

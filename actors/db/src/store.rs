@@ -13,6 +13,7 @@ use crate::engine::sqlite::{SchemaError, Sqlite};
 use crate::engine::{Cond, Engine, EngineError, Select, Table, Value, WriteTx};
 use crate::ids::IdAllocator;
 use crate::logs::store::{LogStore, MemoryLogs, SqliteLogs, cut_to};
+use crate::metrics::WriterMetrics;
 use crate::ops::start_master;
 use crate::rows::{Fields, RowMapped, load};
 use crate::schema::*;
@@ -62,6 +63,7 @@ pub(crate) struct Inner {
     pub(crate) epoch: i64,
     pub(crate) generation: i64,
     pub(crate) logs: Box<dyn LogStore>,
+    metrics: WriterMetrics,
     /// Held for as long as anything uses the store.
     _lock: Option<File>,
 }
@@ -91,6 +93,7 @@ impl Store {
             epoch: place.epoch,
             generation: place.generation,
             logs: opened.logs,
+            metrics: WriterMetrics::default(),
             _lock: opened.lock,
         })))
     }
@@ -103,6 +106,11 @@ impl Store {
     /// Counts the starts and takeovers of this master.
     pub fn epoch(&self) -> i64 {
         self.0.epoch
+    }
+
+    /// What is measured of its writer.
+    pub fn metrics(&self) -> &WriterMetrics {
+        &self.0.metrics
     }
 
     /// Which life of the database.
@@ -301,6 +309,7 @@ fn table_of(kind: IdKind) -> &'static Table {
         IdKind::Step => &STEPS,
         IdKind::Log => &LOGS,
         IdKind::Control => &CONTROL_ACTS,
+        IdKind::Configuration => &CONFIGURATIONS,
     }
 }
 

@@ -9,6 +9,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFutur
 use greenroom_model::{Committed, Timestamp, Write};
 use serde_json::json;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::core::Core;
 use crate::messages::{Commit, EventSink, Prune, Pruned, ReserveIds, WriteError};
@@ -70,7 +71,12 @@ impl DbWriter {
         let chore = self.chores.pop_front();
         let work = async move {
             if !writes.is_empty() {
-                for (reply, answer) in replies.into_iter().zip(core.run(&writes).await) {
+                let began = Instant::now();
+                let answers = core.run(&writes).await;
+                let metrics = core.metrics();
+                metrics.commit.observe(began.elapsed().as_secs_f64());
+                metrics.group.observe(writes.len() as f64);
+                for (reply, answer) in replies.into_iter().zip(answers) {
                     reply.send(answer).ok(); // the asker may have given up
                 }
             }

@@ -33,6 +33,8 @@ async fn main() -> Result<(), Failure> {
     let listener = std::net::TcpListener::bind("127.0.0.1:8011")?;
     let settings = load_text(CONFIG, Path::new("/")).map_err(|faults| faults.render(false))?.settings;
     let www = Www::new(WwwParts {
+        metrics: Default::default(),
+        counters: Default::default(),
         ro: layer.ro(),
         control: layer.control(),
         runtime: runtime.clone(),

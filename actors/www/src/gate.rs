@@ -4,7 +4,7 @@ use std::future::{Ready, ready};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
@@ -77,12 +77,13 @@ where
             decorate(response.headers_mut(), id);
             return Box::pin(ready(Ok(request.into_response(response.map_into_right_body()))));
         }
-        let service = self.service.clone();
+        let (service, counters, began) = (self.service.clone(), self.www.counters.clone(), Instant::now());
+        let method = request.method().clone();
         let line = format!("{} {}", request.method(), request.path());
         Box::pin(async move {
             // The inner service is called within the guard: it may panic before its first await.
             let inner = AssertUnwindSafe(async move { service.call(request).await }).catch_unwind();
-            match tokio::time::timeout(DEADLINE, inner).await {
+            let outcome = match tokio::time::timeout(DEADLINE, inner).await {
                 Ok(Ok(Ok(mut response))) => {
                     decorate(response.headers_mut(), id);
                     Ok(response.map_into_left_body())
@@ -102,7 +103,13 @@ where
                     ))
                 }
                 Err(_) => Err(failed(plain(StatusCode::REQUEST_TIMEOUT, "the request took too long"), id)),
-            }
+            };
+            let status = match &outcome {
+                Ok(response) => response.status(),
+                Err(error) => error.as_response_error().error_response().status(),
+            };
+            counters.count(&method, status, began.elapsed());
+            outcome
         })
     }
 }

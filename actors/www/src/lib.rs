@@ -28,6 +28,7 @@ mod health;
 mod hook;
 mod identity;
 mod json;
+mod metrics;
 mod origin;
 mod page;
 mod query;
@@ -38,5 +39,6 @@ mod server;
 mod ws;
 mod www;
 
+pub use metrics::HttpCounters;
 pub use server::{Extra, ServeError, Serving, serve};
 pub use www::{Www, WwwParts};

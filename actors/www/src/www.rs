@@ -7,10 +7,12 @@ use actix_web::web::{self, ServiceConfig};
 use greenroom_config::Settings;
 use greenroom_data::{Control, Ro};
 use greenroom_runtime::Runtime;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use crate::metrics::HttpCounters;
 use crate::origin::Origins;
-use crate::{api, avatar, frontend, health, hook, page, ws};
+use crate::{api, avatar, frontend, health, hook, metrics, page, ws};
 
 /// What the binary hands over.
 pub struct WwwParts {
@@ -24,6 +26,10 @@ pub struct WwwParts {
     pub settings: Arc<Settings>,
     /// Programs and their versions, for the About page and `/config`.
     pub versions: Vec<(String, String)>,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Registry>,
+    /// What is counted of requests, named in `metrics`.
+    pub counters: HttpCounters,
     /// The port that was bound (it differs from the setting when that is 0).
     pub port: u16,
 }
@@ -44,6 +50,8 @@ pub struct Inner {
     pub(crate) versions: Vec<(String, String)>,
     pub(crate) port: u16,
     pub(crate) origins: Origins,
+    pub(crate) metrics: Arc<Registry>,
+    pub(crate) counters: HttpCounters,
     /// Open event sockets.
     pub(crate) sockets: AtomicUsize,
     /// Threads of the server so far, for the names of their hubs.
@@ -69,6 +77,8 @@ impl Www {
         let inner = Arc::new(Inner {
             origins: Origins::new(&parts.settings.master.url),
             control: parts.control,
+            metrics: parts.metrics,
+            counters: parts.counters,
             runtime: parts.runtime,
             settings: parts.settings,
             versions: parts.versions,
@@ -94,6 +104,7 @@ impl Www {
             .route("/ws", web::route().to(ws::upgrade))
             .route("/config", web::route().to(frontend::config))
             .route("/health", web::route().to(health::health))
+            .route("/metrics", web::route().to(metrics::metrics))
             .route("/avatar", web::route().to(avatar::avatar))
             .route("/change_hook", web::route().to(hook::base))
             .route("/change_hook/{dialect}", web::route().to(hook::dialect))

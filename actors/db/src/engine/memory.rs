@@ -297,6 +297,17 @@ impl ReadTx for MemoryTx {
         let largest = self.table(table)?.find(conds)?.iter().map(|row| row[position].clone()).max();
         Ok(largest.and_then(|v| if let Value::Int(v) = v { Some(v) } else { None }))
     }
+
+    async fn sum(
+        &mut self,
+        table: &'static Table,
+        column: &'static str,
+        conds: &[Cond],
+    ) -> Result<i64, EngineError> {
+        let position = table.position(column).ok_or_else(|| missing(column))?;
+        let rows = self.table(table)?.find(conds)?;
+        Ok(rows.iter().map(|row| if let Value::Int(v) = row[position] { v } else { 0 }).sum())
+    }
 }
 
 #[async_trait]

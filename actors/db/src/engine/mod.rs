@@ -204,6 +204,13 @@ pub trait ReadTx: Send {
         column: &'static str,
         conds: &[Cond],
     ) -> Result<Option<i64>, EngineError>;
+    /// The sum of a column; 0 of none.
+    async fn sum(
+        &mut self,
+        table: &'static Table,
+        column: &'static str,
+        conds: &[Cond],
+    ) -> Result<i64, EngineError>;
 }
 
 /// A transaction that writes. Dropped without a commit it leaves nothing.

@@ -2,15 +2,82 @@
 
 use super::*;
 
-/// How an engine writes what SQL leaves open.
+/// What engines write differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+    MariaDb,
+}
+
+/// What stands for a placeholder.
+pub(super) enum Bound<'v> {
+    One(&'v Value, ColumnType),
+    /// An array (PostgreSQL).
+    Many(Vec<&'v Value>, ColumnType),
+}
+
+/// A statement on a table.
 pub(super) struct Sql<'v> {
+    dialect: Dialect,
+    table: &'static Table,
     pub text: String,
-    pub values: Vec<&'v Value>,
+    pub values: Vec<Bound<'v>>,
 }
 
 impl<'v> Sql<'v> {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), values: Vec::new() }
+    /// `SELECT` of all columns, with conditions, order and page.
+    pub fn select(dialect: Dialect, select: &'v Select) -> Self {
+        let mut sql = Self::new(dialect, select.table, "SELECT ");
+        sql.columns().push(" FROM ").name(select.table.name);
+        sql.filter(&select.conds).page(select);
+        sql
+    }
+
+    /// `SELECT f(column)`, or of all rows if none is given.
+    pub fn aggregate(
+        dialect: Dialect,
+        table: &'static Table,
+        before: &str,
+        column: Option<&str>,
+        after: &str,
+        conds: &'v [Cond],
+    ) -> Self {
+        let mut sql = Self::new(dialect, table, "SELECT ");
+        sql.push(before);
+        match column {
+            Some(column) => sql.name(column),
+            None => sql.push("*"),
+        };
+        sql.push(after).push(" FROM ").name(table.name).filter(conds);
+        sql
+    }
+
+    /// `UPDATE … SET … WHERE …`
+    pub fn set(
+        dialect: Dialect,
+        table: &'static Table,
+        values: &'v [(&'static str, Value)],
+        conds: &'v [Cond],
+    ) -> Self {
+        let mut sql = Self::new(dialect, table, "UPDATE ");
+        sql.name(table.name).push(" SET ");
+        for (i, (column, value)) in values.iter().enumerate() {
+            sql.push(if i > 0 { ", " } else { "" }).name(column).push(" = ").bind(column, value);
+        }
+        sql.filter(conds);
+        sql
+    }
+
+    /// `DELETE FROM … WHERE …`
+    pub fn delete(dialect: Dialect, table: &'static Table, conds: &'v [Cond]) -> Self {
+        let mut sql = Self::new(dialect, table, "DELETE FROM ");
+        sql.name(table.name).filter(conds);
+        sql
+    }
+
+    pub fn new(dialect: Dialect, table: &'static Table, text: &str) -> Self {
+        Self { dialect, table, text: text.to_owned(), values: Vec::new() }
     }
 
     pub fn push(&mut self, text: &str) -> &mut Self {
@@ -18,27 +85,67 @@ impl<'v> Sql<'v> {
         self
     }
 
-    pub fn bind(&mut self, value: &'v Value) -> &mut Self {
-        self.text.push('?');
-        self.values.push(value);
+    /// A name, quoted: some are words of SQL.
+    pub fn name(&mut self, name: &str) -> &mut Self {
+        let quote = if self.dialect == Dialect::MariaDb { '`' } else { '"' };
+        self.text.push(quote);
+        self.text.push_str(name);
+        self.text.push(quote);
         self
     }
 
-    pub fn list(&mut self, names: impl IntoIterator<Item = &'static str>) -> &mut Self {
-        for (i, name) in names.into_iter().enumerate() {
-            self.push(if i > 0 { ", " } else { "" }).push(name);
+    /// The names of all columns.
+    pub fn columns(&mut self) -> &mut Self {
+        for (i, (name, _)) in self.table.columns.iter().enumerate() {
+            self.push(if i > 0 { ", " } else { "" }).name(name);
         }
         self
     }
 
-    /// `(?, ?), (?, ?)`
+    fn placeholder(&mut self) {
+        match self.dialect {
+            Dialect::Postgres => self.text.push_str(&format!("${}", self.values.len() + 1)),
+            Dialect::Sqlite | Dialect::MariaDb => self.text.push('?'),
+        }
+    }
+
+    /// A value that is compared with a column, or stored in it.
+    pub fn bind(&mut self, column: &str, value: &'v Value) -> &mut Self {
+        let ty = self.table.position(column).map_or(ColumnType::Int, |i| self.table.columns[i].1);
+        self.bind_as(ty, value)
+    }
+
+    pub fn bind_as(&mut self, ty: ColumnType, value: &'v Value) -> &mut Self {
+        self.placeholder();
+        self.values.push(Bound::One(value, ty));
+        self
+    }
+
+    /// An array of values of one type (PostgreSQL).
+    pub fn bind_array(&mut self, ty: ColumnType, values: Vec<&'v Value>) -> &mut Self {
+        self.placeholder();
+        self.push(match ty {
+            ColumnType::Int => "::bigint[]",
+            ColumnType::Text => "::text[]",
+            ColumnType::Blob => "::bytea[]",
+        });
+        self.values.push(Bound::Many(values, ty));
+        self
+    }
+
+    /// The values of a whole row, or of a row and what follows it: `?,?,?`
+    pub fn row(&mut self, row: impl IntoIterator<Item = &'v Value>) -> &mut Self {
+        for (i, value) in row.into_iter().enumerate() {
+            let ty = self.table.columns.get(i).map_or(ColumnType::Int, |c| c.1);
+            self.push(if i > 0 { "," } else { "" }).bind_as(ty, value);
+        }
+        self
+    }
+
+    /// `(?,?), (?,?)`
     pub fn rows(&mut self, rows: impl IntoIterator<Item = impl IntoIterator<Item = &'v Value>>) -> &mut Self {
         for (i, row) in rows.into_iter().enumerate() {
-            self.push(if i > 0 { ", (" } else { "(" });
-            for (j, value) in row.into_iter().enumerate() {
-                self.push(if j > 0 { "," } else { "" }).bind(value);
-            }
-            self.push(")");
+            self.push(if i > 0 { ", (" } else { "(" }).row(row).push(")");
         }
         self
     }
@@ -51,60 +158,80 @@ impl<'v> Sql<'v> {
         self
     }
 
-    fn joined(&mut self, conds: &'v [Cond], word: &str) {
+    fn joined(&mut self, conds: &'v [Cond], word: &str) -> &mut Self {
         for (i, cond) in conds.iter().enumerate() {
             self.push(if i > 0 { word } else { "" }).cond(cond);
         }
+        self
     }
 
     fn cond(&mut self, cond: &'v Cond) {
         match cond {
-            Cond::Is(column, Comparison::Contains, value) => {
-                self.push("instr(").push(column).push(", ").bind(value).push(") > 0");
-            }
+            Cond::Is(column, Comparison::Contains, value) => self.contains(column, value),
             Cond::Is(column, Comparison::Ne, value) => {
-                self.push("(")
-                    .push(column)
-                    .push(" IS NULL OR ")
-                    .push(column)
-                    .push(" <> ")
-                    .bind(value)
-                    .push(")");
+                self.push("(").name(column).push(" IS NULL OR ").name(column).push(" <> ");
+                self.bind(column, value).push(")");
             }
             Cond::Is(column, comparison, value) => {
-                self.push(column).push(operator(*comparison)).bind(value);
+                self.name(column).push(operator(*comparison)).bind(column, value);
             }
             Cond::In(_, values) if values.is_empty() => {
                 self.push("1 = 0");
             }
-            Cond::In(column, values) => {
-                self.push(column).push(" IN ").rows([values.iter()]);
-            }
+            Cond::In(column, values) => self.one_of(column, values),
             Cond::Null(column) => {
-                self.push(column).push(" IS NULL");
+                self.name(column).push(" IS NULL");
             }
             Cond::NotNull(column) => {
-                self.push(column).push(" IS NOT NULL");
+                self.name(column).push(" IS NOT NULL");
             }
             Cond::Any(conds) | Cond::All(conds) if conds.is_empty() => {
                 self.push(if matches!(cond, Cond::Any(_)) { "1 = 0" } else { "1 = 1" });
             }
             Cond::Any(conds) => {
-                self.push("(").joined(conds, " OR ");
-                self.push(")");
+                self.push("(").joined(conds, " OR ").push(")");
             }
             Cond::All(conds) => {
-                self.push("(").joined(conds, " AND ");
-                self.push(")");
+                self.push("(").joined(conds, " AND ").push(")");
             }
         }
     }
 
+    fn contains(&mut self, column: &str, value: &'v Value) {
+        match self.dialect {
+            Dialect::Sqlite => self.push("instr(").name(column).push(", ").bind(column, value),
+            Dialect::Postgres => self.push("strpos(").name(column).push(", ").bind(column, value),
+            Dialect::MariaDb => self.push("LOCATE(").bind(column, value).push(", ").name(column),
+        };
+        self.push(") > 0");
+    }
+
+    fn one_of(&mut self, column: &str, values: &'v [Value]) {
+        let ty = self.table.position(column).map_or(ColumnType::Int, |i| self.table.columns[i].1);
+        self.name(column);
+        if self.dialect == Dialect::Postgres {
+            self.push(" = ANY(").bind_array(ty, values.iter().collect()).push(")");
+            return;
+        }
+        self.push(" IN (");
+        // The last one is repeated up to a power of two, so that few distinct statements are prepared.
+        let padded = values.iter().chain(values.last().into_iter().cycle());
+        for (i, value) in padded.take(values.len().next_power_of_two()).enumerate() {
+            self.push(if i > 0 { "," } else { "" }).bind_as(ty, value);
+        }
+        self.push(")");
+    }
+
     /// ` ORDER BY … LIMIT … OFFSET …`. Numbers are written out: they are ours and few.
-    pub fn page(&mut self, select: &Select) -> &mut Self {
+    fn page(&mut self, select: &Select) -> &mut Self {
         for (i, (column, descending)) in select.order.iter().enumerate() {
-            self.push(if i > 0 { ", " } else { " ORDER BY " }).push(column);
+            self.push(if i > 0 { ", " } else { " ORDER BY " }).name(column);
             self.push(if *descending { " DESC" } else { "" });
+            // Key columns are never null; said of them, it would keep their index from being used.
+            let may_be_null = select.table.position(column).is_some_and(|i| i >= select.table.key);
+            if self.dialect == Dialect::Postgres && may_be_null {
+                self.push(if *descending { " NULLS LAST" } else { " NULLS FIRST" });
+            }
         }
         if select.limit.is_some() || select.offset > 0 {
             let limit = select.limit.and_then(|l| i64::try_from(l).ok()).unwrap_or(i64::MAX);

@@ -13,9 +13,10 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, Row as _, SqlStr, Sqlite as Db, Transaction};
 
-use super::sql::Sql;
+use super::sql::{Bound, Dialect, Sql};
 use super::*;
 
+const SQL: Dialect = Dialect::Sqlite;
 /// The most rows of one statement.
 const ROWS: usize = 64;
 /// Connections that read at the same time.
@@ -168,19 +169,19 @@ impl Engine for Sqlite {
 
 struct SqliteTx(Transaction<'static, Db>);
 
-impl Sql<'_> {
-    fn query(self) -> Query<'static, Db, SqliteArguments> {
-        let mut query = sqlx::query(AssertSqlSafe(self.text));
-        for value in self.values {
-            query = match value {
-                Value::Null => query.bind(None::<i64>),
-                Value::Int(v) => query.bind(*v),
-                Value::Text(v) => query.bind(v.to_string()),
-                Value::Blob(v) => query.bind(v.to_vec()),
-            };
-        }
-        query
+/// The statement with its values.
+fn query(sql: Sql<'_>) -> Query<'static, Db, SqliteArguments> {
+    let mut query = sqlx::query(AssertSqlSafe(sql.text));
+    for bound in sql.values {
+        let Bound::One(value, _) = bound else { continue }; // arrays are PostgreSQL's
+        query = match value {
+            Value::Null => query.bind(None::<i64>),
+            Value::Int(v) => query.bind(*v),
+            Value::Text(v) => query.bind(v.to_string()),
+            Value::Blob(v) => query.bind(v.to_vec()),
+        };
     }
+    query
 }
 
 /// Cuts rows into pieces of a power of two, so that few distinct statements are prepared.
@@ -209,17 +210,13 @@ fn read_row(table: &Table, row: &SqliteRow) -> Result<Row, EngineError> {
 #[async_trait]
 impl ReadTx for SqliteTx {
     async fn select(&mut self, select: &Select) -> Result<Vec<Row>, EngineError> {
-        let mut sql = Sql::new("SELECT ");
-        sql.list(select.table.columns.iter().map(|c| c.0)).push(" FROM ").push(select.table.name);
-        sql.filter(&select.conds).page(select);
-        let rows = sql.query().fetch_all(&mut *self.0).await?;
+        let rows = query(Sql::select(SQL, select)).fetch_all(&mut *self.0).await?;
         rows.iter().map(|row| read_row(select.table, row)).collect()
     }
 
     async fn count(&mut self, select: &Select) -> Result<u64, EngineError> {
-        let mut sql = Sql::new("SELECT count(*) FROM ");
-        sql.push(select.table.name).filter(&select.conds);
-        let row = sql.query().fetch_one(&mut *self.0).await?;
+        let sql = Sql::aggregate(SQL, select.table, "count(", None, ")", &select.conds);
+        let row = query(sql).fetch_one(&mut *self.0).await?;
         Ok(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0))
     }
 
@@ -229,39 +226,47 @@ impl ReadTx for SqliteTx {
         column: &'static str,
         conds: &[Cond],
     ) -> Result<Option<i64>, EngineError> {
-        let mut sql = Sql::new("SELECT max(");
-        sql.push(column).push(") FROM ").push(table.name).filter(conds);
-        let row = sql.query().fetch_one(&mut *self.0).await?;
+        let sql = Sql::aggregate(SQL, table, "max(", Some(column), ")", conds);
+        let row = query(sql).fetch_one(&mut *self.0).await?;
         Ok(row.try_get_unchecked::<Option<i64>, _>(0)?)
+    }
+
+    async fn sum(
+        &mut self,
+        table: &'static Table,
+        column: &'static str,
+        conds: &[Cond],
+    ) -> Result<i64, EngineError> {
+        let sql = Sql::aggregate(SQL, table, "coalesce(sum(", Some(column), "), 0)", conds);
+        let row = query(sql).fetch_one(&mut *self.0).await?;
+        Ok(row.try_get_unchecked::<i64, _>(0)?)
+    }
+}
+
+impl SqliteTx {
+    async fn insert_by(
+        &mut self,
+        how: &str,
+        table: &'static Table,
+        rows: &[Row],
+    ) -> Result<(), EngineError> {
+        for piece in pieces(rows) {
+            let mut sql = Sql::new(SQL, table, how);
+            sql.name(table.name).push(" (").columns().push(") VALUES ").rows(piece);
+            query(sql).execute(&mut *self.0).await?;
+        }
+        Ok(())
     }
 }
 
 #[async_trait]
 impl WriteTx for SqliteTx {
     async fn insert(&mut self, table: &'static Table, rows: &[Row]) -> Result<(), EngineError> {
-        for piece in pieces(rows) {
-            let mut sql = Sql::new("INSERT INTO ");
-            sql.push(table.name)
-                .push(" (")
-                .list(table.columns.iter().map(|c| c.0))
-                .push(") VALUES ")
-                .rows(piece);
-            sql.query().execute(&mut *self.0).await?;
-        }
-        Ok(())
+        self.insert_by("INSERT INTO ", table, rows).await
     }
 
     async fn upsert(&mut self, table: &'static Table, rows: &[Row]) -> Result<(), EngineError> {
-        for piece in pieces(rows) {
-            let mut sql = Sql::new("INSERT OR REPLACE INTO ");
-            sql.push(table.name)
-                .push(" (")
-                .list(table.columns.iter().map(|c| c.0))
-                .push(") VALUES ")
-                .rows(piece);
-            sql.query().execute(&mut *self.0).await?;
-        }
-        Ok(())
+        self.insert_by("INSERT OR REPLACE INTO ", table, rows).await
     }
 
     async fn update(&mut self, table: &'static Table, rows: &[(i64, Row)]) -> Result<u64, EngineError> {
@@ -269,10 +274,10 @@ impl WriteTx for SqliteTx {
         let mut done = 0;
         for piece in pieces(rows) {
             let expected: Vec<Value> = piece.iter().map(|(version, _)| Value::Int(*version)).collect();
-            let mut sql = Sql::new("UPDATE ");
-            sql.push(table.name).push(" SET ");
+            let mut sql = Sql::new(SQL, table, "UPDATE ");
+            sql.name(table.name).push(" SET ");
             for (i, (name, _)) in columns.iter().enumerate().skip(1) {
-                sql.push(if i > 1 { ", " } else { "" }).push(name).push(&format!(" = v.column{}", i + 1));
+                sql.push(if i > 1 { ", " } else { "" }).name(name).push(&format!(" = v.column{}", i + 1));
             }
             sql.push(" FROM (VALUES ")
                 .rows(piece.iter().zip(&expected).map(|((_, row), e)| row.iter().chain([e])));
@@ -281,7 +286,7 @@ impl WriteTx for SqliteTx {
                 table.name,
                 columns.len() + 1
             ));
-            done += sql.query().execute(&mut *self.0).await?.rows_affected();
+            done += query(sql).execute(&mut *self.0).await?.rows_affected();
         }
         Ok(done)
     }
@@ -292,19 +297,11 @@ impl WriteTx for SqliteTx {
         values: &[(&'static str, Value)],
         conds: &[Cond],
     ) -> Result<u64, EngineError> {
-        let mut sql = Sql::new("UPDATE ");
-        sql.push(table.name).push(" SET ");
-        for (i, (column, value)) in values.iter().enumerate() {
-            sql.push(if i > 0 { ", " } else { "" }).push(column).push(" = ").bind(value);
-        }
-        sql.filter(conds);
-        Ok(sql.query().execute(&mut *self.0).await?.rows_affected())
+        Ok(query(Sql::set(SQL, table, values, conds)).execute(&mut *self.0).await?.rows_affected())
     }
 
     async fn delete(&mut self, table: &'static Table, conds: &[Cond]) -> Result<u64, EngineError> {
-        let mut sql = Sql::new("DELETE FROM ");
-        sql.push(table.name).filter(conds);
-        Ok(sql.query().execute(&mut *self.0).await?.rows_affected())
+        Ok(query(Sql::delete(SQL, table, conds)).execute(&mut *self.0).await?.rows_affected())
     }
 
     async fn commit(self: Box<Self>) -> Result<(), EngineError> {

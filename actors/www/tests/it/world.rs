@@ -96,6 +96,8 @@ impl World {
         let layer = DataLayer::start(&runtime.root(), options).await.unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let www = Www::new(WwwParts {
+            metrics: Default::default(),
+            counters: Default::default(),
             ro: layer.ro(),
             control: layer.control(),
             runtime: runtime.runtime(),
