@@ -2,7 +2,8 @@
 //!
 //! The code states what a child *is* (a build is transient), the operator's settings say how patient
 //! a supervisor should be. Both are [`PolicyPatch`]es; [`Policies::resolve`] lays them over each other.
-//! To add a knob: a field in [`Policy`], its optional twin in [`PolicyPatch`], a line in `PolicyPatch::apply`.
+//! To add a knob: a field in [`Policy`], its optional twin in [`PolicyPatch`], a line in `PolicyPatch::apply` and in
+//! [`PolicyPatch::names`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +23,20 @@ pub enum Restart {
     Transient,
     /// Never.
     Temporary,
+}
+
+/// Who of a group is restarted along with a member that ended. Only supervisors that declare a group take another than
+/// one-for-one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// Nobody.
+    #[default]
+    OneForOne,
+    /// Those that were started after it.
+    RestForOne,
+    /// The whole group.
+    OneForAll,
 }
 
 /// How many restarts a supervisor grants its children before it fails itself.
@@ -58,6 +73,8 @@ pub struct Policy {
     pub mailbox_bound: u32,
     /// Deadline of an ask that names none.
     pub ask_deadline: Span,
+    /// A birth that waits in one handler for longer, and gives no sign of life, is ended as hung.
+    pub hang_after: Span,
 }
 
 impl Default for Policy {
@@ -70,6 +87,7 @@ impl Default for Policy {
             grace: Span::from_secs(5),
             mailbox_bound: 1024,
             ask_deadline: Span::from_secs(30),
+            hang_after: Span::from_secs(30),
         }
     }
 }
@@ -99,6 +117,18 @@ pub struct PolicyPatch {
     /// See [`Policy::ask_deadline`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ask_deadline: Option<Span>,
+    /// See [`Policy::hang_after`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hang_after: Option<Span>,
+    /// Of a supervisor: who is restarted along with a member that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// Restarts granted within the period: of a supervisor for its children together, of an actor for itself alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intensity: Option<u32>,
+    /// The period of `intensity`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period: Option<Span>,
 }
 
 impl PolicyPatch {
@@ -116,8 +146,29 @@ impl PolicyPatch {
         set(&mut policy.grace, self.grace);
         set(&mut policy.mailbox_bound, self.mailbox_bound);
         set(&mut policy.ask_deadline, self.ask_deadline);
+        set(&mut policy.hang_after, self.hang_after);
+    }
+
+    /// The knobs that this patch has something to say about, as they are called in settings; the two of `backoff` are one.
+    pub fn names(&self) -> Vec<&'static str> {
+        let said = [
+            ("restart", self.restart.is_some()),
+            ("strategy", self.strategy.is_some()),
+            ("intensity", self.intensity.is_some()),
+            ("period", self.period.is_some()),
+            ("backoff", self.backoff_min.is_some() || self.backoff_max.is_some()),
+            ("healthy-after", self.healthy_after.is_some()),
+            ("grace", self.grace.is_some()),
+            ("hang-after", self.hang_after.is_some()),
+            ("mailbox-bound", self.mailbox_bound.is_some()),
+            ("ask-deadline", self.ask_deadline.is_some()),
+        ];
+        said.into_iter().filter(|(_, said)| *said).map(|(name, _)| name).collect()
     }
 }
+
+/// The kind that supervisors have in settings and reports.
+pub const SUPERVISOR_KIND: &str = "supervisor";
 
 /// Settings of supervision (`[supervision]`): defaults, per kind and per name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -127,12 +178,8 @@ pub struct Policies {
     pub defaults: PolicyPatch,
     /// Over the code, by the kind of the actor (`build`, `db-writer`).
     pub kinds: BTreeMap<String, PolicyPatch>,
-    /// Over all, by the name of the child.
+    /// Over all, by the name of the actor or supervisor.
     pub names: BTreeMap<String, PolicyPatch>,
-    /// Intensity of every supervisor whose code and settings name none.
-    pub intensity: Option<Intensity>,
-    /// Intensity by the name of the supervisor; over the code.
-    pub intensities: BTreeMap<String, Intensity>,
 }
 
 impl Policies {
@@ -141,7 +188,7 @@ impl Policies {
         let mut policy = Policy::default();
         self.defaults.apply(&mut policy);
         code.apply(&mut policy);
-        for patch in [self.kinds.get(kind), self.names.get(name)].into_iter().flatten() {
+        for patch in self.over_code(kind, name).into_iter().rev() {
             patch.apply(&mut policy);
         }
         policy.mailbox_bound = policy.mailbox_bound.max(1);
@@ -149,9 +196,65 @@ impl Policies {
         policy
     }
 
-    /// The intensity of a supervisor: its name's, else the code's, else the general one.
+    /// What the operator says about this one in particular: by its name, then by its kind.
+    fn over_code(&self, kind: &str, name: &str) -> Vec<&PolicyPatch> {
+        [self.names.get(name), self.kinds.get(kind)].into_iter().flatten().collect()
+    }
+
+    /// The intensity of a supervisor, over its children together: its name's, else that of all supervisors, else the code's,
+    /// else the general one.
     pub fn intensity(&self, name: &str, code: Option<Intensity>) -> Intensity {
-        self.intensities.get(name).copied().or(code).or(self.intensity).unwrap_or_default()
+        let code = PolicyPatch {
+            intensity: code.map(|it| it.restarts),
+            period: code.map(|it| it.within),
+            ..PolicyPatch::default()
+        };
+        let mut layers = self.over_code(SUPERVISOR_KIND, name);
+        layers.extend([&code, &self.defaults]);
+        intensity_of(&layers)
+    }
+
+    /// The intensity of one actor, if its name or its kind has one: then its restarts are counted by themselves, and not
+    /// among those of its siblings.
+    pub fn own_intensity(&self, kind: &str, name: &str) -> Option<Intensity> {
+        let mut layers = self.over_code(kind, name);
+        let own = layers.iter().any(|it| it.intensity.is_some() || it.period.is_some());
+        layers.push(&self.defaults);
+        own.then(|| intensity_of(&layers))
+    }
+
+    /// The strategy of a supervisor that declares a group.
+    pub fn strategy(&self, name: &str) -> Strategy {
+        let mut layers = self.over_code(SUPERVISOR_KIND, name);
+        layers.push(&self.defaults);
+        layers.iter().find_map(|it| it.strategy).unwrap_or_default()
+    }
+
+    /// Where each knob of an actor's policy comes from that is not built in: `[supervision]`, `code`,
+    /// `[supervision.kinds.…]` or `[supervision.names.…]`.
+    pub fn origins(&self, kind: &str, name: &str, code: &PolicyPatch) -> BTreeMap<&'static str, String> {
+        let layers = [
+            (Some(&self.defaults), "[supervision]".to_owned()),
+            (Some(code), "code".to_owned()),
+            (self.kinds.get(kind), format!("[supervision.kinds.{kind}]")),
+            (self.names.get(name), format!("[supervision.names.\"{name}\"]")),
+        ];
+        let mut origins = BTreeMap::new();
+        for (patch, origin) in layers {
+            for knob in patch.map(PolicyPatch::names).unwrap_or_default() {
+                origins.insert(knob, origin.clone());
+            }
+        }
+        origins
+    }
+}
+
+/// What the first of these layers says that says something, for each part.
+fn intensity_of(layers: &[&PolicyPatch]) -> Intensity {
+    let built_in = Intensity::default();
+    Intensity {
+        restarts: layers.iter().find_map(|it| it.intensity).unwrap_or(built_in.restarts),
+        within: layers.iter().find_map(|it| it.period).unwrap_or(built_in.within),
     }
 }
 
@@ -292,12 +395,48 @@ mod tests {
     fn settings_read_from_data() {
         let policies: Policies = serde_json::from_str(
             r#"{"kinds": {"build": {"restart": "transient", "grace": "2m"}},
-                "intensities": {"root": {"restarts": 3, "within": "10s"}}}"#,
+                "names": {"root": {"intensity": 3, "period": "10s"}}}"#,
         )
         .unwrap();
         assert_eq!(policies.resolve("build", "b", &PolicyPatch::default()).grace, Span::from_secs(120));
         assert_eq!(policies.intensity("root", None).restarts, 3);
         assert_eq!(policies.intensity("other", None), Intensity::default());
+        let code = Intensity { restarts: 100, within: Span::from_secs(1) };
+        assert_eq!(policies.intensity("other", Some(code)), code);
+        assert_eq!(policies.intensity("root", Some(code)).restarts, 3);
         assert!(serde_json::from_str::<Policies>(r#"{"defaults": {"retsart": "permanent"}}"#).is_err());
+    }
+
+    #[test]
+    fn an_actor_is_counted_by_itself_only_where_somebody_says_so() {
+        let policies: Policies = serde_json::from_str(
+            r#"{"defaults": {"intensity": 5, "period": "1m", "strategy": "one-for-all"}, "kinds": {"build": {"intensity": 3}},
+                "names": {"build/1": {"period": "2s"}, "process": {"strategy": "rest-for-one"}}}"#,
+        )
+        .unwrap();
+        let own = |name| policies.own_intensity("build", name);
+        assert_eq!(own("build/2"), Some(Intensity { restarts: 3, within: Span::from_secs(60) }));
+        assert_eq!(own("build/1"), Some(Intensity { restarts: 3, within: Span::from_secs(2) }));
+        assert_eq!(policies.own_intensity("hub", "hub/1"), None);
+        assert_eq!(policies.strategy("process"), Strategy::RestForOne);
+        assert_eq!(policies.strategy("data-layer"), Strategy::OneForAll);
+        assert_eq!(Policies::default().strategy("process"), Strategy::OneForOne);
+    }
+
+    #[test]
+    fn a_policy_says_where_it_comes_from() {
+        let policies: Policies = serde_json::from_str(
+            r#"{"defaults": {"grace": "9s", "restart": "permanent"}, "kinds": {"build": {"intensity": 3}},
+                "names": {"build/1": {"intensity": 4}}}"#,
+        )
+        .unwrap();
+        let code = PolicyPatch { restart: Some(Restart::Transient), ..Default::default() };
+        let origins = policies.origins("build", "build/1", &code);
+        let origin = |knob| origins.get(knob).map(String::as_str);
+        assert_eq!(origin("grace"), Some("[supervision]"));
+        assert_eq!(origin("restart"), Some("code"));
+        assert_eq!(origin("intensity"), Some("[supervision.names.\"build/1\"]"));
+        assert_eq!(policies.origins("build", "build/2", &code)["intensity"], "[supervision.kinds.build]");
+        assert_eq!(origin("backoff"), None, "built in");
     }
 }

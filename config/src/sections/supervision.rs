@@ -23,6 +23,8 @@ pub struct Supervision {
     pub backoff: Backoff,
     /// How long an actor may take to end by itself when it is stopped.
     pub grace: Duration,
+    /// An actor that waits in one handler for longer, and gives no sign of life, is ended as hung.
+    pub hang_after: Duration,
     /// What differs for a kind of actor.
     pub kinds: BTreeMap<String, PolicyPatch>,
     /// What differs for one actor, by its name such as `notifier/team`.
@@ -39,6 +41,7 @@ pub struct Policy {
     pub period: Duration,
     pub backoff: Backoff,
     pub grace: Duration,
+    pub hang_after: Duration,
 }
 
 /// The part of a policy that a kind or a name changes.
@@ -52,6 +55,7 @@ pub struct PolicyPatch {
     pub period: Option<Duration>,
     pub backoff: Option<Backoff>,
     pub grace: Option<Duration>,
+    pub hang_after: Option<Duration>,
 }
 
 /// Which endings are followed by a restart.
@@ -117,6 +121,7 @@ impl Supervision {
             period: self.period,
             backoff: self.backoff,
             grace: self.grace,
+            hang_after: self.hang_after,
         };
         for patch in [self.kinds.get(kind), self.names.get(name)].into_iter().flatten() {
             policy.apply(patch);
@@ -133,36 +138,28 @@ impl Policy {
         self.period = patch.period.unwrap_or(self.period);
         self.backoff = patch.backoff.unwrap_or(self.backoff);
         self.grace = patch.grace.unwrap_or(self.grace);
+        self.hang_after = patch.hang_after.unwrap_or(self.hang_after);
     }
 }
 
-/// For the runtime: what these settings say, as patches over what the code says. It has no strategies but one-for-one yet, and
-/// counts restarts by supervisor, so that an `intensity` of a kind or name holds for the supervisor of that name.
+/// For the runtime: what these settings say, as patches under and over what the code says.
 impl From<&Supervision> for restart::Policies {
     fn from(it: &Supervision) -> Self {
         let defaults = restart::PolicyPatch {
             restart: Some(it.restart.into()),
+            strategy: Some(it.strategy.into()),
+            intensity: Some(it.intensity),
+            period: Some(it.period.into()),
             backoff_min: Some(it.backoff.min.into()),
             backoff_max: Some(it.backoff.max.into()),
             grace: Some(it.grace.into()),
+            hang_after: Some(it.hang_after.into()),
             ..Default::default()
         };
         let patches = |map: &BTreeMap<String, PolicyPatch>| {
             map.iter().map(|(name, it)| (name.clone(), it.into())).collect()
         };
-        let intensity = |it: &Supervision, patch: Option<&PolicyPatch>| restart::Intensity {
-            restarts: patch.and_then(|it| it.intensity).unwrap_or(it.intensity),
-            within: patch.and_then(|it| it.period).unwrap_or(it.period).into(),
-        };
-        let named =
-            it.kinds.iter().chain(&it.names).filter(|(_, it)| it.intensity.is_some() || it.period.is_some());
-        restart::Policies {
-            defaults,
-            kinds: patches(&it.kinds),
-            names: patches(&it.names),
-            intensity: Some(intensity(it, None)),
-            intensities: named.map(|(name, patch)| (name.clone(), intensity(it, Some(patch)))).collect(),
-        }
+        restart::Policies { defaults, kinds: patches(&it.kinds), names: patches(&it.names) }
     }
 }
 
@@ -170,6 +167,10 @@ impl From<&PolicyPatch> for restart::PolicyPatch {
     fn from(it: &PolicyPatch) -> Self {
         restart::PolicyPatch {
             restart: it.restart.map(Into::into),
+            strategy: it.strategy.map(Into::into),
+            intensity: it.intensity,
+            period: it.period.map(Into::into),
+            hang_after: it.hang_after.map(Into::into),
             backoff_min: it.backoff.map(|it| it.min.into()),
             backoff_max: it.backoff.map(|it| it.max.into()),
             grace: it.grace.map(Into::into),
@@ -184,6 +185,16 @@ impl From<Restart> for restart::Restart {
             Restart::Permanent => restart::Restart::Permanent,
             Restart::Transient => restart::Restart::Transient,
             Restart::Temporary => restart::Restart::Temporary,
+        }
+    }
+}
+
+impl From<Strategy> for restart::Strategy {
+    fn from(it: Strategy) -> Self {
+        match it {
+            Strategy::OneForOne => restart::Strategy::OneForOne,
+            Strategy::RestForOne => restart::Strategy::RestForOne,
+            Strategy::OneForAll => restart::Strategy::OneForAll,
         }
     }
 }
