@@ -6,24 +6,30 @@
 
 pub mod check;
 mod cross;
+pub mod difference;
 mod effect;
 pub mod expr;
 mod extract;
+pub mod explain;
 mod fault;
 mod globs;
 mod layers;
 mod load;
+pub mod mask;
 mod reach;
 mod secrets;
 pub mod sections;
 mod settings;
 mod source;
+mod stored;
 pub mod values;
 
 pub use fault::{Fault, Faults, Note, Place, Severity};
 pub use layers::LoadOptions;
+pub use difference::{Difference, Values};
 pub use load::{Loaded, Origin, load, load_text};
 pub use secrets::Secrets;
+pub use stored::{Layers, StoredError, load_layers};
 
 pub use sections::builders::{Builder, BuilderOptions, Collapse};
 pub use sections::change_sources::{ChangeSource, GitPoller};
@@ -31,8 +37,8 @@ pub use sections::database::{Database, DatabaseUrl};
 pub use sections::master::Master;
 pub use sections::mq::{Mq, MqUrl};
 pub use sections::notifiers::{
-    AddressRule, Channel, CommitStatus, Irc, Mail, Mode, Notifier, NotifierKind, NotifierOptions, Per, Sasl,
-    Webhook,
+    AddressRule, Channel, CommitStatus, Irc, IrcAct, Mail, Mode, Notifier, NotifierKind, NotifierOptions,
+    Per, Sasl, Webhook,
 };
 pub use sections::schedulers::{
     ChangeScheduler, Filter, FilterInput, ForceScheduler, Parameter, ParameterKind, Scheduler,
