@@ -10,7 +10,9 @@ use crate::extract::{Parts, Report, dotted, extract, slot};
 use crate::fault::{Fault, Faults, Place, Severity, sort};
 use crate::layers::{LoadOptions, merge, read};
 use crate::secrets::{Reader, Secrets};
+use crate::difference::Values;
 use crate::source::{Kind, Node, Source};
+use crate::stored::Layers;
 use crate::{Settings, cross};
 
 /// A configuration without errors.
@@ -22,6 +24,10 @@ pub struct Loaded {
     pub warnings: Vec<Fault>,
     /// Where each value comes from, by key.
     pub origins: BTreeMap<String, Origin>,
+    /// What the settings came from after all layers, to be compared.
+    pub values: Values,
+    /// The layers, to be stored.
+    pub layers: Layers,
 }
 
 /// Where a value comes from.
@@ -67,7 +73,7 @@ fn load_here(options: &LoadOptions) -> Result<Loaded, Faults> {
     build(&sources, faults, &options.env)
 }
 
-fn build(sources: &[Source], faults: Vec<Fault>, env: &[(String, String)]) -> Result<Loaded, Faults> {
+pub(crate) fn build(sources: &[Source], faults: Vec<Fault>, env: &[(String, String)]) -> Result<Loaded, Faults> {
     // After a fault of syntax the rest of that file is unknown: its absence would look like faults of others.
     if faults.iter().any(|it| matches!(it.code, "syntax" | "unreadable")) {
         return Err(Faults::new(faults));
@@ -84,7 +90,8 @@ fn build(sources: &[Source], faults: Vec<Fault>, env: &[(String, String)]) -> Re
     match assemble(parts, secrets) {
         Some(settings) if faults.iter().all(|it| it.severity == Severity::Warning) => {
             sort(&mut faults);
-            Ok(Loaded { settings, warnings: faults, origins: origins(sources) })
+            let (values, layers) = (Values::new(&merged, &settings.secrets), Layers::of(sources));
+            Ok(Loaded { settings, warnings: faults, origins: origins(sources), values, layers })
         }
         _ => Err(Faults::new(faults)),
     }
@@ -108,12 +115,20 @@ fn assemble(parts: Parts, secrets: Secrets) -> Option<Settings> {
     Some(settings)
 }
 
+/// Keys of notifiers that are paths to files.
+const NOTIFIER_FILES: &[&str] = &["tls-ca", "tls-certificate", "text-template", "html-template", "body-file"];
+
 /// The paths of all values that are paths to files.
 fn file_keys(merged: &Value) -> Vec<Vec<String>> {
     let mut keys = vec![vec!["master".to_owned(), "data-dir".to_owned()]];
     for name in worker_names(merged) {
         let worker = vec!["workers".to_owned(), name];
         keys.push([worker.as_slice(), &["dir".to_owned()]].concat());
+    }
+    let notifiers = merged.as_dict().and_then(|it| it.get("notifiers")).and_then(Value::as_dict);
+    for name in notifiers.into_iter().flat_map(|it| it.keys()) {
+        let files = NOTIFIER_FILES.iter();
+        keys.extend(files.map(|key| vec!["notifiers".to_owned(), name.clone(), (*key).to_owned()]));
     }
     keys
 }

@@ -40,6 +40,16 @@ impl Secrets {
         self.0.keys().map(String::as_str)
     }
 
+    /// The secret at a key.
+    pub(crate) fn get(&self, key: &str) -> Option<&Secret> {
+        self.0.get(key)
+    }
+
+    /// All of them with their keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        self.0.iter().map(|(key, secret)| (key.as_str(), secret))
+    }
+
     pub(crate) fn add(&mut self, key: String, secret: Secret) {
         self.0.insert(key, secret);
     }

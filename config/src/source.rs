@@ -11,6 +11,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::fault::{Fault, Place};
+use crate::stored::Original;
+use crate::values::Secret;
 use crate::values::url_passwords;
 
 /// Where a layer comes from.
@@ -32,6 +34,8 @@ pub(crate) struct Source {
     pub text: Arc<str>,
     pub root: Node,
     pub values: Dict,
+    /// What it was read from, to be stored.
+    pub original: Original,
 }
 
 /// Where a value and its key stand in the text of a [`Source`].
@@ -70,7 +74,8 @@ impl Source {
         let (root, values) = table(document.get_ref());
         blot(&root, &mut shown);
         let shown = String::from_utf8(shown).unwrap_or_default();
-        Ok(Source { name, kind, text: shown.into(), root, values })
+        let original = Original::File(Secret::new(text));
+        Ok(Source { name, kind, text: shown.into(), root, values, original })
     }
 
     /// A layer that sets one value: `prefix` + `text` is what is shown.
@@ -98,6 +103,7 @@ impl Source {
             text: shown.into(),
             root: node,
             values,
+            original: Original::Given { prefix: prefix.to_owned(), path: path.to_vec(), text: Secret::new(text) },
         }
     }
 }
