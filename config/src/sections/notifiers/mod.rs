@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use commit_status::CommitStatus;
-pub use irc::{Channel, Irc, Sasl};
+pub use irc::{Channel, Irc, IrcAct, Sasl};
 pub use mail::{AddressRule, Mail};
 pub use webhook::Webhook;
 
