@@ -1,10 +1,14 @@
 //! What `greenroom check` does.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::fault::render;
+use crate::Settings;
+use crate::fault::{Fault, Severity, render};
 use crate::layers::LoadOptions;
 use crate::load::load;
+
+/// The version of the form that `--json` prints. It grows when a field goes or changes its meaning, not when one is added.
+const JSON_VERSION: u32 = 1;
 
 /// How to show the outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +18,7 @@ pub enum Format {
         /// Whether to colour.
         color: bool,
     },
-    /// For editors and CI: `{"ok": …, "faults": […]}`.
+    /// For editors and CI: `{"version": 1, "ok": …, "faults": […]}`; see `docs/reference/check.md`.
     Json,
 }
 
@@ -23,34 +27,66 @@ pub enum Format {
 pub struct Outcome {
     /// What to print, with a line end.
     pub text: String,
-    /// 0 when the configuration can be used, 1 when not.
+    /// 0 when the configuration can be used, 1 when not (or when it has warnings, if these are denied).
     pub exit_code: u8,
 }
 
 /// Loads a configuration and says what is wrong with it.
-pub fn run(options: &LoadOptions, format: Format) -> Outcome {
-    let (ok, faults, summary) = match load(options) {
-        Ok(loaded) => {
-            let settings = &loaded.settings;
-            let counts = [
-                (settings.builders.len(), "builder"),
-                (settings.workers.len(), "worker"),
-                (settings.schedulers.len(), "scheduler"),
-                (settings.change_sources.len(), "change source"),
-            ];
-            let counts =
-                counts.map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
-            (true, loaded.warnings, format!("the configuration is good: {}\n", counts.join(", ")))
-        }
-        Err(faults) => (false, faults.into_vec(), String::new()),
+pub fn run(options: &LoadOptions, format: Format, deny_warnings: bool) -> Outcome {
+    let (settings, faults) = match load(options) {
+        Ok(loaded) => (Some(loaded.settings), loaded.warnings),
+        Err(faults) => (None, faults.into_vec()),
     };
+    let ok = settings.is_some() && !(deny_warnings && !faults.is_empty());
     let text = match format {
-        Format::Json => {
-            let faults: serde_json::Value = faults.iter().map(crate::Fault::to_json).collect();
-            format!("{}\n", json!({ "ok": ok, "faults": faults }))
-        }
-        Format::Text { .. } if faults.is_empty() => summary,
-        Format::Text { color } => format!("{}\n{summary}", render(&faults, color)),
+        Format::Json => format!("{}\n", to_json(ok, &faults, settings.as_ref())),
+        Format::Text { color } => to_text(ok, &faults, settings.as_ref(), color),
     };
     Outcome { text, exit_code: u8::from(!ok) }
+}
+
+fn to_text(ok: bool, faults: &[Fault], settings: Option<&Settings>, color: bool) -> String {
+    let mut text = String::new();
+    if !faults.is_empty() {
+        text = render(faults, color);
+        text.push('\n');
+    }
+    match settings {
+        Some(settings) if ok => {
+            let counts = counts(settings).map(|(word, count)| {
+                format!("{count} {}{}", word.replace('_', " "), if count == 1 { "" } else { "s" })
+            });
+            text.push_str(&format!("the configuration is good: {}\n", counts.join(", ")));
+        }
+        Some(_) => text.push_str("the configuration can be used, but warnings are denied\n"),
+        None => {}
+    }
+    if let Some(fault) = faults.first() {
+        text.push_str(&format!("`greenroom check --explain {}` says more about such a fault\n", fault.code));
+    }
+    text
+}
+
+fn to_json(ok: bool, faults: &[Fault], settings: Option<&Settings>) -> Value {
+    let of = |severity| faults.iter().filter(|it| it.severity == severity).count();
+    let counts =
+        settings.map(|it| counts(it).into_iter().map(|(word, count)| (format!("{word}s"), json!(count))));
+    json!({
+        "version": JSON_VERSION,
+        "ok": ok,
+        "errors": of(Severity::Error),
+        "warnings": of(Severity::Warning),
+        "counts": counts.map(serde_json::Map::from_iter),
+        "faults": faults.iter().map(Fault::to_json).collect::<Value>(),
+    })
+}
+
+/// How much of what there is.
+fn counts(settings: &Settings) -> [(&'static str, usize); 4] {
+    [
+        ("builder", settings.builders.len()),
+        ("worker", settings.workers.len()),
+        ("scheduler", settings.schedulers.len()),
+        ("change_source", settings.change_sources.len()),
+    ]
 }

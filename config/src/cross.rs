@@ -7,12 +7,13 @@ use figment::value::Value;
 use crate::extract::{Parts, Report};
 use crate::fault::{Fault, suggest};
 use crate::sections::change_sources::ChangeSource;
-use crate::sections::schedulers::{Filter, ForceScheduler, Parameter, ParameterKind, Scheduler};
+use crate::sections::schedulers::{ForceScheduler, Parameter, ParameterKind, Scheduler};
 use crate::sections::steps::{GitMethod, GitMode, StepAction};
 use crate::sections::supervision::Strategy;
 use crate::sections::workers::WorkerKind;
 use crate::sections::www::Auth;
-use crate::values::{NameList, Patterns, url_passwords};
+use crate::values::{NameList, url_passwords};
+use crate::{effect, reach};
 
 /// Checks everything that could be read; names in lists also where the table around them could not.
 pub(crate) fn check(merged: &Value, parts: &Parts, report: &mut Report<'_>) {
@@ -25,6 +26,8 @@ pub(crate) fn check(merged: &Value, parts: &Parts, report: &mut Report<'_>) {
     schedulers(parts, report);
     builders(parts, report);
     unused(parts, report);
+    reach::check(parts, report);
+    effect::check(parts, report);
 }
 
 fn path(parts: &[&str]) -> Vec<String> {
@@ -108,7 +111,6 @@ fn change_sources(parts: &Parts, report: &mut Report<'_>) {
     for (name, source) in &parts.change_sources {
         let ChangeSource::GitPoller(poller) = source;
         let at = |key: &str| path(&["change-sources", name, key]);
-        never_matches(report, &at("branches"), Some(&poller.branches));
         no_password(report, &at("repository"), &poller.repository);
     }
 }
@@ -122,13 +124,6 @@ fn no_password(report: &mut Report<'_>, at: &[String], url: &str) {
     }
 }
 
-fn never_matches(report: &mut Report<'_>, at: &[String], patterns: Option<&Patterns>) {
-    if patterns.is_some_and(|it| it.source().is_empty()) {
-        let fault = Fault::warning("never-matches", "an empty list matches nothing");
-        report.push(at, false, fault.help("leave it out to match everything"));
-    }
-}
-
 fn schedulers(parts: &Parts, report: &mut Report<'_>) {
     for (name, scheduler) in &parts.schedulers {
         if let NameList::Some(builders) = scheduler.builders() {
@@ -139,7 +134,7 @@ fn schedulers(parts: &Parts, report: &mut Report<'_>) {
             }
         }
         match scheduler {
-            Scheduler::SingleBranch(it) | Scheduler::AnyBranch(it) => filter(name, &it.filter, report),
+            Scheduler::SingleBranch(_) | Scheduler::AnyBranch(_) => {}
             Scheduler::Force(it) => force(name, it, report),
         }
     }
@@ -170,23 +165,17 @@ fn references(
             Some(Value::String(_, name)) => vec![(at, name)],
             _ => Vec::new(),
         };
+        let mut seen = BTreeSet::new();
+        for (at, name) in &found {
+            if !seen.insert(*name) {
+                let fault = Fault::warning("duplicate-name", format!("`{name}` is in this list already"));
+                report.push(at, false, fault);
+            }
+        }
         for (at, name) in found.into_iter().filter(|(_, it)| !known.contains(*it) && *it != "*") {
             let fault = Fault::error("unknown-name", format!("there is no {word} `{name}`"));
             report.push(&at, false, fault.help(suggest(name, known.iter().map(String::as_str))));
         }
-    }
-}
-
-fn filter(name: &str, filter: &Filter, report: &mut Report<'_>) {
-    let fields = [
-        ("branch", &filter.branch),
-        ("repository", &filter.repository),
-        ("project", &filter.project),
-        ("codebase", &filter.codebase),
-        ("category", &filter.category),
-    ];
-    for (key, patterns) in fields {
-        never_matches(report, &path(&["schedulers", name, "filter", key]), patterns.as_ref());
     }
 }
 
@@ -319,10 +308,18 @@ fn unused(parts: &Parts, report: &mut Report<'_>) {
             let fault = Fault::warning("unused", format!("no builder uses the worker `{name}`"));
             report.push(&path(&["workers", name]), true, fault);
         }
-        if names("workers").is_empty() && !names("builders").is_empty() {
-            let fault =
-                Fault::warning("unused", "there are builders but no workers, so that nothing can run");
-            report.push(&[], true, fault.help("add [workers.local] with kind = \"local\""));
+        if names("workers").is_empty()
+            && let Some(first) = names("builders").first()
+        {
+            let message = match names("builders").len() {
+                1 => "no worker can run this builder's builds: there are no workers".to_owned(),
+                count => {
+                    format!("no worker can run the builds of these {count} builders: there are no workers")
+                }
+            };
+            let fault = Fault::warning("no-worker", message);
+            let help = "add [workers.local] with kind = \"local\" for one on this machine";
+            report.push(&path(&["builders", first]), true, fault.help(help));
         }
     }
 }

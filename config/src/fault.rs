@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::json;
 
 /// The longest value that is repeated in a fault, in characters.
@@ -62,6 +62,13 @@ impl Place {
         }
     }
 
+    /// Line and column just behind it, counted as `line` and `column` are.
+    pub fn end(&self) -> (usize, usize) {
+        let before = &self.text[..self.span.end];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
     /// What stands there.
     fn value(&self) -> String {
         let text = &self.text[self.span.clone()];
@@ -70,6 +77,15 @@ impl Place {
             None => text.to_owned(),
         }
     }
+}
+
+/// Something that explains a fault, often by another place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// A lower-case fragment for people.
+    pub message: String,
+    /// The place that it speaks of, if it speaks of one.
+    pub place: Option<Place>,
 }
 
 /// One thing that is wrong.
@@ -85,6 +101,8 @@ pub struct Fault {
     pub key: String,
     /// Where it stands, if it stands anywhere.
     pub place: Option<Place>,
+    /// What explains it.
+    pub notes: Vec<Note>,
     /// What to do about it.
     pub help: Option<String>,
 }
@@ -97,6 +115,7 @@ impl Fault {
             message: message.into(),
             key: String::new(),
             place: None,
+            notes: Vec::new(),
             help: None,
         }
     }
@@ -107,6 +126,11 @@ impl Fault {
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into()).filter(|it| !it.is_empty());
+        self
+    }
+
+    pub(crate) fn note(mut self, message: impl Into<String>, place: Option<Place>) -> Self {
+        self.notes.push(Note { message: message.into(), place });
         self
     }
 
@@ -123,33 +147,67 @@ impl Fault {
         };
         let title = level.primary_title(&self.message).id(self.code);
         let mut group = match &self.place {
-            Some(place) => {
-                let annotation = AnnotationKind::Primary.span(place.span.clone());
-                title.element(Snippet::source(&*place.text).path(&place.source).annotation(annotation))
-            }
+            Some(place) => title.element(snippet(place, AnnotationKind::Primary)),
             None => Group::with_title(title),
         };
+        let (elsewhere, here): (Vec<&Note>, Vec<&Note>) =
+            self.notes.iter().partition(|it| it.place.is_some());
+        for note in here {
+            group = group.element(Level::NOTE.message(&note.message));
+        }
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help));
         }
+        let mut groups = vec![group];
+        for note in elsewhere {
+            let title = Level::NOTE.secondary_title(&note.message);
+            let place = note.place.as_ref().map(|it| snippet(it, AnnotationKind::Context));
+            groups.push(match place {
+                Some(place) => title.element(place),
+                None => Group::with_title(title),
+            });
+        }
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        renderer.render(&[group])
+        renderer.render(&groups)
     }
 
-    /// For editors and CI: `severity`, `code`, `message`, `key`, `file`, `line`, `column`, `value`, `help`.
+    /// For editors and CI; the form is documented in `docs/reference/check.md`.
     pub fn to_json(&self) -> serde_json::Value {
-        json!({
-            "severity": self.severity.as_str(),
-            "code": self.code,
-            "message": self.message,
-            "key": self.key,
-            "file": self.place.as_ref().map(|it| &it.source),
-            "line": self.place.as_ref().map(|it| it.line),
-            "column": self.place.as_ref().map(|it| it.column),
-            "value": self.value(),
-            "help": self.help,
-        })
+        let mut json = place_json(self.place.as_ref());
+        let notes = self.notes.iter().map(|note| {
+            let mut json = place_json(note.place.as_ref());
+            json.insert("message".to_owned(), json!(note.message));
+            json
+        });
+        json.extend([
+            ("severity".to_owned(), json!(self.severity.as_str())),
+            ("code".to_owned(), json!(self.code)),
+            ("message".to_owned(), json!(self.message)),
+            ("key".to_owned(), json!(self.key)),
+            ("value".to_owned(), json!(self.value())),
+            ("notes".to_owned(), notes.collect()),
+            ("help".to_owned(), json!(self.help)),
+        ]);
+        json.into()
     }
+}
+
+/// The lines around a place, with the place marked.
+fn snippet(place: &Place, kind: AnnotationKind) -> Snippet<'_, Annotation<'_>> {
+    Snippet::source(&*place.text).path(&place.source).annotation(kind.span(place.span.clone()))
+}
+
+/// `file`, `line`, `column`, `end_line`, `end_column`; all null for what stands nowhere.
+fn place_json(place: Option<&Place>) -> serde_json::Map<String, serde_json::Value> {
+    let end = place.map(Place::end);
+    let entries = [
+        ("file", json!(place.map(|it| &it.source))),
+        ("line", json!(place.map(|it| it.line))),
+        ("column", json!(place.map(|it| it.column))),
+        ("end_line", json!(end.map(|it| it.0))),
+        ("end_column", json!(end.map(|it| it.1))),
+    ];
+    entries.map(|(key, value)| (key.to_owned(), value)).into_iter().collect()
 }
 
 /// Everything that is wrong with a configuration, errors and warnings, in the order of the layers and lines.

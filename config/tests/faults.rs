@@ -29,6 +29,9 @@ fn lines(text: &str) -> Vec<String> {
 const WHOLE: &str = "
 [workers.local]
 kind = 'local'
+[change-sources.any]
+kind = 'git-poller'
+repository = 'x'
 [schedulers.all]
 kind = 'any-branch'
 builders = '*'
@@ -88,13 +91,13 @@ fn keys() {
     check(
         with("[zzz]\n"),
         &[
-            "1:2 unknown-key: unknown section `zzz` [zzz] (there are: master, database, mq, www, supervision, workers, change-sources, schedulers, builders)",
+            "1:2 unknown-key: unknown section `zzz` [zzz] (there are: master, database, mq, www, supervision, workers, change-sources, schedulers, builders, notifiers)",
         ],
     );
     check(
         with("top = 1\n"),
         &[
-            "1:1 unknown-key: unknown section `top` [top] (there are: master, database, mq, www, supervision, workers, change-sources, schedulers, builders)",
+            "1:1 unknown-key: unknown section `top` [top] (there are: master, database, mq, www, supervision, workers, change-sources, schedulers, builders, notifiers)",
         ],
     );
     check(
@@ -366,8 +369,8 @@ fn builders() {
     check(
         lines("[[builders.x.steps]]\nrun = 'true'\n"),
         &[
-            r#"unused: there are builders but no workers, so that nothing can run (add [workers.local] with kind = "local")"#,
             "1:12 unused: no scheduler asks the builder `x` for builds [x] (name it in `builders` of a scheduler)",
+            r#"1:12 no-worker: no worker can run this builder's builds: there are no workers [x] (add [workers.local] with kind = "local" for one on this machine)"#,
         ],
     );
     check(
@@ -522,7 +525,8 @@ fn as_json_for_programs() {
     let found = faults("[master]\ntitel = 'ä'\n").to_json();
     let expected = serde_json::json!([{
         "severity": "error", "code": "unknown-key", "message": "unknown key `titel` in `master`", "key": "master.titel",
-        "file": "greenroom.toml", "line": 2, "column": 1, "value": "titel", "help": "did you mean `title`?",
+        "file": "greenroom.toml", "line": 2, "column": 1, "end_line": 2, "end_column": 6, "value": "titel", "notes": [],
+        "help": "did you mean `title`?",
     }]);
     assert_eq!(found, expected);
 }

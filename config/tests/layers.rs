@@ -12,6 +12,9 @@ password = 'x'
 max-builds = 2
 [workers.local]
 kind = 'local'
+[change-sources.repo]
+kind = 'git-poller'
+repository = 'x'
 [schedulers.all]
 kind = 'any-branch'
 builders = '*'
@@ -319,28 +322,38 @@ fn secrets_are_never_shown() {
 #[test]
 fn check_says_what_is_there_or_what_is_wrong() {
     let world = World::new();
-    let outcome = check::run(&world.options, check::Format::Text { color: false });
+    let outcome = check::run(&world.options, check::Format::Text { color: false }, false);
     assert_eq!(
         outcome.text,
-        "the configuration is good: 1 builder, 2 workers, 1 scheduler, 0 change sources\n"
+        "the configuration is good: 1 builder, 2 workers, 1 scheduler, 1 change source\n"
     );
     assert_eq!(outcome.exit_code, 0);
 
     let world = world.set("builders.linux.workers=[\"local\"]");
-    let outcome = check::run(&world.options, check::Format::Text { color: false });
+    let outcome = check::run(&world.options, check::Format::Text { color: false }, false);
     assert!(
         outcome.text.starts_with("warning[unused]: no builder uses the worker `w1`\n"),
         "{}",
         outcome.text
     );
     assert!(outcome.text.contains("\n1 warning\nthe configuration is good: "), "{}", outcome.text);
+    assert!(outcome.text.ends_with("`greenroom check --explain unused` says more about such a fault\n"));
     assert_eq!(outcome.exit_code, 0);
+    let denied = check::run(&world.options, check::Format::Text { color: false }, true);
+    assert!(
+        denied.text.contains("the configuration can be used, but warnings are denied"),
+        "{}",
+        denied.text
+    );
+    assert_eq!(denied.exit_code, 1);
 
     let world = world.set("www.listen=x");
-    let outcome = check::run(&world.options, check::Format::Json);
+    let outcome = check::run(&world.options, check::Format::Json, false);
     let json: serde_json::Value = serde_json::from_str(&outcome.text).unwrap();
     assert_eq!((outcome.exit_code, &json["ok"]), (1, &serde_json::json!(false)));
     assert_eq!(json["faults"].as_array().unwrap().len(), 2);
+    assert_eq!((&json["version"], &json["errors"], &json["warnings"]), (&1.into(), &1.into(), &1.into()));
+    assert_eq!(json["counts"], serde_json::json!(null));
 }
 
 #[test]

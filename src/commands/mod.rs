@@ -79,7 +79,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(options) => demo::run(options),
         Command::Master(files) => master::run(files),
         Command::Worker(options) => worker::run(options),
-        Command::Check(options) => Ok(check::run(options)),
+        Command::Check(options) => check::run(options),
         Command::SendChange(options) => send_change::run(options),
         Command::Force(options) => force::run(options),
         Command::Migrate(files) => migrate::run(files),

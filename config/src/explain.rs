@@ -1,0 +1,160 @@
+//! What the codes of faults mean, for `greenroom check --explain` and the reference.
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// The word in `error[…]`; stable.
+    pub code: &'static str,
+    /// What is wrong, why that is a fault, and what to do.
+    pub text: &'static str,
+}
+
+/// Finds a code.
+pub fn find(code: &str) -> Option<&'static Code> {
+    CODES.iter().find(|it| it.code == code)
+}
+
+/// A code that was probably meant, or all that there are.
+pub fn suggest(code: &str) -> String {
+    crate::fault::suggest(code, CODES.iter().map(|it| it.code))
+}
+
+const fn code(code: &'static str, text: &'static str) -> Code {
+    Code { code, text }
+}
+
+/// All codes, by name.
+pub const CODES: &[Code] = &[
+    code(
+        "bad-name",
+        "A name cannot be used as it is. Names of tables cannot be empty or hold control characters; a worker's name also is what it logs in \
+         with and names a directory, so that it has only letters, digits, `.`, `_` and `-`. Rename the table, and what refers to it.",
+    ),
+    code(
+        "bad-secret",
+        "A secret could not be read: its file is not there or cannot be read, its variable is not set, its command failed, or it is empty. \
+         The master would start without it, so this is refused.",
+    ),
+    code(
+        "bad-set",
+        "A `--set` is not of the form `KEY=VALUE`, where the key is written as in a file, such as `workers.w1.max-builds`.",
+    ),
+    code(
+        "bad-value",
+        "The key exists, but this value cannot be used: it is out of range, malformed, or does not go together with another key of the table. \
+         The help line says what would do; the reference lists the form of every key.",
+    ),
+    code(
+        "duplicate-name",
+        "The same name is there twice, or two names differ only in case. In keyed tables that is an error, for URLs, variables and directories \
+         are made of names; in a list it is a warning, for once would do.",
+    ),
+    code(
+        "exposed-secret",
+        "A password stands where others can read it: URLs are shown in logs, on the page and in lists of processes. Give it by a credential \
+         helper, a key or a secret.",
+    ),
+    code(
+        "internal",
+        "The configuration could not be read for a reason that is not in it. That is a fault of the program: please report it with the text.",
+    ),
+    code(
+        "missing-key",
+        "A table lacks a key that it needs and that has no default. In a layered configuration any of the files may give it.",
+    ),
+    code(
+        "never-matches",
+        "A filter or a pattern that no change can pass: it is empty, it is written in a way that no name has (`refs/heads/main`, `./src/**`, \
+         `!main`), or no change source brings what it waits for. Greenroom compares the patterns of filters with those of the change sources \
+         and with the project, repository, codebase and category that they give. A change hook may bring anything, so with one nothing is said.",
+    ),
+    code(
+        "no-effect",
+        "A key that changes nothing where it stands: another key decides before it, or the table is of a kind that does not look at it. It is \
+         probably not what was meant.",
+    ),
+    code(
+        "no-steps",
+        "A builder without steps would build nothing. Give it at least one `[[builders.NAME.steps]]`.",
+    ),
+    code(
+        "no-worker",
+        "No worker can run a builder's builds, so that its requests would wait for ever. `[workers.local]` with `kind = \"local\"` is a \
+         worker on the master's own machine.",
+    ),
+    code(
+        "open-to-all",
+        "Whoever reaches the port may do everything as long as nobody is asked who they are. So the port must be one that only this machine \
+         reaches; for others put a proxy in front that checks them.",
+    ),
+    code(
+        "syntax",
+        "The text is not TOML. Other faults of this file are not looked for until it is: what stands behind a fault of syntax is not certain.",
+    ),
+    code(
+        "unknown-key",
+        "No such key or section. Unknown keys are refused everywhere: a key that is misspelled would silently do nothing.",
+    ),
+    code("unknown-kind", "The word in `kind` names nothing that this version has."),
+    code(
+        "unknown-name",
+        "Something is referred to by a name that no table bears, such as a builder in a scheduler's `builders`.",
+    ),
+    code("unknown-value", "The key takes one of a few words, and this is none of them."),
+    code(
+        "unknown-variable",
+        "An environment variable that begins with `GREENROOM_` and holds `__` is a setting, but this one names none, or more than one. \
+         Each part between `__` must match a table or key that exists, whatever its case, with `_` for `-`.",
+    ),
+    code(
+        "unreachable",
+        "Something that can never happen: a scheduler to which nothing brings changes, or a step behind one that always ends the build.",
+    ),
+    code(
+        "unreadable",
+        "A file could not be read: it is not there, its permissions forbid it, it is larger than 16 MiB or no UTF-8.",
+    ),
+    code(
+        "unused",
+        "Something is declared that nothing refers to: a builder that no scheduler asks, a worker that no builder uses, a change source whose \
+         changes nobody follows. It is harmless, but probably a reference is missing.",
+    ),
+    code(
+        "wrong-type",
+        "The value is of another type than the key takes, such as a number where a text is needed.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The codes in the sources: the word after `Fault::error(` or `Fault::warning(`.
+    fn used(dir: &Path, into: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                used(&path, into);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let calls = ["error", "warning"].map(|it| format!("Fault::{it}("));
+            for rest in calls.iter().flat_map(|it| text.split(it.as_str()).skip(1)) {
+                if let Some(rest) = rest.trim_start().strip_prefix('"') {
+                    into.insert(rest.split('"').next().unwrap().to_owned());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_is_explained_and_exists() {
+        let mut found = BTreeSet::new();
+        used(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        let explained: Vec<&str> = CODES.iter().map(|it| it.code).collect();
+        assert_eq!(explained, found.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
