@@ -13,23 +13,28 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use actix::dev::ContextFut;
 use actix::fut::ActorFuture;
 use actix::{ActorContext, AsyncContext, Context};
-use greenroom_model::restart::{Policy, Restart};
+use greenroom_model::restart::{Policy, Restart, Span};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::Supervised;
 use crate::ending::{Ending, Exit, panic_message};
 use crate::front::{Front, Shared};
 use crate::lock;
-use crate::mailbox::{Intake, Next, Urgent};
+use crate::mailbox::{Intake, Next, Trouble, Urgent};
+use crate::registry::short;
 use crate::runtime::Runtime;
 use crate::supervisor::{Supervisor, Verdict};
 use crate::tasks::{TaskSet, Tasks};
 use crate::vital::{CutOff, Order, State, remember};
 use crate::watchdog::Pulse;
+
+/// No handler is allowed to wait longer, whatever the policy says.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(365 * 86_400);
 
 /// Letters opened in one turn before neighbours on the arbiter get theirs.
 const LETTERS_PER_TURN: u32 = 128;
@@ -104,6 +109,12 @@ struct BirthCell {
     deadline: Cell<Option<Instant>>,
     drain_told: Cell<bool>,
     stop_sent: Cell<bool>,
+    /// The actor came to look for letters, or said that it is alive.
+    alive: Cell<bool>,
+    /// It did not look for letters at the last poll: a handler lets nothing else be handled.
+    waits: Cell<bool>,
+    /// The message that was opened last.
+    opened: Cell<&'static str>,
     tasks: Rc<TaskSet>,
 }
 
@@ -126,6 +137,16 @@ fn note(ending: Ending) {
         if let Some(cell) = cell {
             // the first word counts: what follows is a consequence
             cell.ending.borrow_mut().get_or_insert(ending);
+        }
+    });
+}
+
+/// Says that the actor within which this is called is alive, though it lets no other letters be handled: to be called now
+/// and then by what waits long for a good reason, or the actor is ended as [`Ending::Hung`]. Without effect elsewhere.
+pub fn still_alive() {
+    CURRENT.with_borrow(|cell| {
+        if let Some(cell) = cell {
+            cell.alive.set(true);
         }
     });
 }
@@ -153,8 +174,11 @@ impl<A: Supervised> ActorFuture<A> for Reader<A> {
         let (shared, cell) = (&self.shared, &self.cell);
         loop {
             if cell.over.get() || ctx.waiting() {
+                cell.waits.set(true);
                 return Poll::Pending;
             }
+            cell.alive.set(true);
+            cell.waits.set(false);
             let draining = shared.vital.draining.load(Ordering::SeqCst);
             if draining && !cell.drain_told.replace(true) {
                 act.drain(ctx);
@@ -171,8 +195,7 @@ impl<A: Supervised> ActorFuture<A> for Reader<A> {
                     // nobody may wait any more
                     let _ = reply.send(act.observe());
                 }
-                #[allow(clippy::panic, reason = "that is what was asked for")]
-                Next::Urgent(Urgent::Panic(why)) => panic!("{why}"),
+                Next::Urgent(Urgent::Rehearse(trouble)) => rehearse(trouble, ctx),
                 Next::Empty => {
                     if draining && shared.vital.asks() == 0 && !cell.stop_sent.replace(true) {
                         ctx.stop();
@@ -192,10 +215,21 @@ impl<A: Supervised> Reader<A> {
         }
         self.cell.deadline.set(deadline);
         let (message, begun) = (letter.message(), std::time::Instant::now());
+        self.cell.opened.set(message);
         if letter.open(act, ctx) {
             self.shared.vital.count(message, begun.elapsed());
         }
         self.cell.deadline.set(None);
+    }
+}
+
+#[allow(clippy::panic, clippy::disallowed_methods, reason = "that is what was asked for")]
+fn rehearse<A: Supervised>(trouble: Trouble, ctx: &mut Context<A>) {
+    match trouble {
+        Trouble::Panic(why) => panic!("{why}"),
+        Trouble::Fail(why) => fail(ctx, why),
+        Trouble::Hang => ctx.wait(actix::fut::wrap_future(std::future::pending())),
+        Trouble::Block(time) => std::thread::sleep(time),
     }
 }
 
@@ -207,6 +241,9 @@ struct Living<A: Supervised> {
     pulse: Arc<Pulse>,
     order: Option<Order>,
     grace: Option<Pin<Box<Sleep>>>,
+    /// Since when it has given no sign of life, and the timer that says for how long it may.
+    waits_since: Option<Instant>,
+    patience: Option<Pin<Box<Sleep>>>,
     started: bool,
 }
 
@@ -219,12 +256,25 @@ impl<A: Supervised> Living<A> {
             deadline: Cell::new(None),
             drain_told: Cell::new(false),
             stop_sent: Cell::new(false),
+            alive: Cell::new(false),
+            waits: Cell::new(false),
+            opened: Cell::new(""),
             tasks,
         });
         let mut ctx = Context::new();
         ctx.spawn(Reader { shared: Arc::clone(shared), cell: Rc::clone(&cell) });
         let fut = Some(ctx.into_future(act));
-        Self { fut, shared: Arc::clone(shared), cell, pulse, order: None, grace: None, started: false }
+        Self {
+            fut,
+            shared: Arc::clone(shared),
+            cell,
+            pulse,
+            order: None,
+            grace: None,
+            waits_since: None,
+            patience: None,
+            started: false,
+        }
     }
 
     /// Ends the birth: whatever it held is answered, its tasks are aborted, its struct is dropped.
@@ -247,25 +297,80 @@ impl<A: Supervised> Living<A> {
 
     /// Obeys an order that came while alive; says how the birth ended if the order ended it.
     fn obey(&mut self, order: Order) -> Option<Ending> {
-        if let Order::Stop(until) = order {
-            self.shared.vital.draining.store(true, Ordering::SeqCst);
-            self.shared.mailbox.set_intake(Intake::Closed);
-            self.shared.vital.set_state(State::Stopping, None);
-            self.grace = Some(Box::pin(sleep_until(until)));
-            self.order = Some(order);
-            return None;
-        }
         let stopping = matches!(self.order, Some(Order::Stop(_)));
-        if stopping && !matches!(order, Order::Halt | Order::Kill) {
+        match order {
+            Order::Stop(until) => {
+                self.shared.vital.draining.store(true, Ordering::SeqCst);
+                self.shared.mailbox.set_intake(Intake::Closed);
+                self.shared.vital.set_state(State::Stopping, None);
+                self.end_by(until, order);
+                None
+            }
+            Order::Park { until, .. } if !stopping => {
+                self.shared.vital.set_state(State::BackingOff, None);
+                self.shared.mailbox.clear(Intake::Away);
+                self.end_by(until, order);
+                if let Some(fut) = self.fut.as_mut() {
+                    fut.ctx().stop();
+                }
+                None
+            }
+            // the stop goes on, and ends it
+            Order::Park { .. } | Order::Reborn(_) | Order::Restart if stopping => None,
+            Order::Kill | Order::Halt if stopping => {
+                self.cut_off();
+                if matches!(order, Order::Halt) {
+                    self.order = Some(order);
+                }
+                Some(Ending::Killed)
+            }
+            // killed while it is being parked, it stays parked
+            Order::Kill | Order::Restart if matches!(self.order, Some(Order::Park { .. })) => {
+                Some(Ending::Killed)
+            }
+            order => {
+                self.order = Some(order);
+                Some(Ending::Killed)
+            }
+        }
+    }
+
+    fn end_by(&mut self, until: Instant, order: Order) {
+        self.grace = Some(Box::pin(sleep_until(until)));
+        self.order = Some(order);
+    }
+
+    /// Whether the birth has given no sign of life for too long, and if so since what.
+    fn hangs(&mut self, cx: &mut task::Context<'_>) -> Option<Ending> {
+        if self.cell.alive.replace(false) {
+            self.waits_since = None;
+        }
+        if !self.cell.waits.get() || self.grace.is_some() {
+            self.waits_since = None;
+        } else {
+            self.waits_since.get_or_insert_with(Instant::now);
+        }
+        let Some(since) = self.waits_since else {
+            self.patience = None;
             return None;
+        };
+        let (allowed, now) = (self.shared.vital.hang_after(), Instant::now());
+        let until = since + allowed.min(LONGEST_PATIENCE);
+        if now < until {
+            let timer = self.patience.get_or_insert_with(|| Box::pin(sleep_until(until)));
+            if timer.deadline() != until {
+                timer.as_mut().reset(until);
+            }
+            // a timer that has run out already wakes at once
+            if timer.as_mut().poll(cx).is_pending() {
+                return None;
+            }
         }
-        if stopping {
-            self.cut_off();
-        }
-        if !stopping || matches!(order, Order::Halt) {
-            self.order = Some(order);
-        }
-        Some(Ending::Killed)
+        let what = match self.cell.opened.get() {
+            "" => "since before its first message".to_owned(),
+            message => format!("since it was given {}", short(message)),
+        };
+        Some(Ending::Hung(format!("no sign of life for {}, {what}", Span::from(allowed))))
     }
 
     fn cut_off(&self) {
@@ -277,6 +382,8 @@ impl<A: Supervised> Living<A> {
     fn poll_actor(&mut self, cx: &mut task::Context<'_>) -> Poll<Ending> {
         let Some(fut) = self.fut.as_mut() else { return Poll::Ready(Ending::Killed) };
         self.cell.budget.set(LETTERS_PER_TURN);
+        // unless the reader of letters comes by
+        self.cell.waits.set(true);
         let outer = CURRENT.replace(Some(Rc::clone(&self.cell)));
         self.pulse.enter(self.shared.vital.id);
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(fut).poll(cx)));
@@ -313,10 +420,12 @@ impl<A: Supervised> Future for Living<A> {
         if ending.is_none() {
             match this.poll_actor(cx) {
                 Poll::Ready(by_itself) => ending = Some(by_itself),
-                Poll::Pending if !std::mem::replace(&mut this.started, true) && this.grace.is_none() => {
-                    this.shared.vital.set_state(State::Running, None);
+                Poll::Pending => {
+                    if !std::mem::replace(&mut this.started, true) && this.grace.is_none() {
+                        this.shared.vital.set_running();
+                    }
+                    ending = this.hangs(cx);
                 }
-                Poll::Pending => {}
             }
         }
         match ending {
@@ -397,7 +506,7 @@ where
                 if begun.elapsed() >= policy.healthy_after.duration() {
                     streak = 0;
                 }
-                record(&shared, &supervisor, &ending);
+                record(&shared, &supervisor, &ending, order.as_ref(), begun.elapsed());
                 decide(&shared, &supervisor, &policy, &ending, order, &mut streak)
             }
         };
@@ -436,22 +545,35 @@ where
     }
 }
 
-fn record<A: Supervised>(shared: &Shared<A>, supervisor: &Supervisor, ending: &Ending) {
+fn record<A: Supervised>(
+    shared: &Shared<A>,
+    supervisor: &Supervisor,
+    ending: &Ending,
+    order: Option<&Order>,
+    lived: Duration,
+) {
     let vital = &shared.vital;
+    let message = match (ending, order) {
+        (Ending::Stopped | Ending::Killed, Some(Order::Park { why, .. })) => why.to_string(),
+        _ => ending.message().to_owned(),
+    };
     let mut life = lock(&vital.life);
     let exit = Exit {
         name: vital.name.to_string(),
         kind: ending.kind(),
-        message: ending.message().to_owned(),
+        message,
         at: supervisor.now_micros(),
         birth: life.births,
+        lived_ms: u64::try_from(lived.as_millis()).unwrap_or(u64::MAX),
+        back_ms: None,
     };
     life.last = Some(ending.clone());
+    life.died = Some(Instant::now());
     remember(&mut life.exits, exit.clone());
     drop(life);
     if ending.is_bad() {
         tracing::warn!(actor.name = %vital.name, actor.kind = vital.kind, actor.birth = exit.birth,
-            ending = exit.kind, reason = %exit.message, "an actor ended badly");
+            ending = exit.kind, reason = %exit.message, lived_ms = exit.lived_ms, "an actor ended badly");
     } else {
         tracing::debug!(actor.name = %vital.name, actor.kind = vital.kind, ending = exit.kind, "an actor ended");
     }
@@ -464,6 +586,8 @@ fn between(order: &Order, policy: &Policy) -> After {
         Order::Restart | Order::Reborn(_) if policy.restart == Restart::Temporary => {
             After::End(State::Failed)
         }
+        Order::Park { .. } if policy.restart == Restart::Temporary => After::End(State::Stopped),
+        Order::Park { .. } => After::Wait,
         Order::Kill | Order::Restart => After::Again { at: Instant::now() },
         Order::Reborn(at) => After::Again { at: *at },
         Order::Stop(_) => After::End(State::Stopped),
@@ -483,17 +607,19 @@ fn decide<A: Supervised>(
     match order {
         None | Some(Order::Kill) => {}
         Some(Order::Stop(_)) => return ended,
+        // its work was done when its group was stopped
+        Some(Order::Park { .. }) if *ending == Ending::Completed && policy.restart != Restart::Permanent => {
+            return ended;
+        }
         Some(order) => return between(&order, policy),
     }
     if !ending.asks_for(policy.restart) {
         return ended;
     }
-    match supervisor.child_ended(&shared.vital, ending) {
-        Verdict::Again => {
-            let delay = supervisor.backoff(policy, *streak);
-            *streak = streak.saturating_add(1);
-            After::Again { at: Instant::now() + delay }
-        }
+    let delay = supervisor.backoff(policy, *streak);
+    *streak = streak.saturating_add(1);
+    match supervisor.child_ended(&shared.vital, ending, delay) {
+        Verdict::Again => After::Again { at: Instant::now() + delay },
         Verdict::AsOrdered => After::Wait,
         Verdict::End => ended,
     }
@@ -515,11 +641,14 @@ async fn wait<A: Supervised>(
     });
     shared.mailbox.set_intake(Intake::Away);
     vital.set_state(State::BackingOff, until);
+    vital.set_parked(at.is_none());
     let mut timer = at.map(|at| Box::pin(sleep_until(at)));
-    poll_fn(|cx| match (vital.take_order(), timer.as_mut()) {
+    let order = poll_fn(|cx| match (vital.take_order(), timer.as_mut()) {
         (Some(order), _) => Poll::Ready(Some(order)),
         (None, Some(timer)) => timer.as_mut().poll(cx).map(|()| None),
         (None, None) => Poll::Pending,
     })
-    .await
+    .await;
+    vital.set_parked(false);
+    order
 }

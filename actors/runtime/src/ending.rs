@@ -17,6 +17,8 @@ pub enum Ending {
     Failed(String),
     /// It panicked; the text is the panic's message.
     Panicked(String),
+    /// It gave no sign of life for longer than its policy allows; the text says since when.
+    Hung(String),
     /// It was ended from outside, without being asked.
     Killed,
 }
@@ -29,6 +31,7 @@ impl Ending {
             Self::Stopped => "stopped",
             Self::Failed(_) => "failed",
             Self::Panicked(_) => "panicked",
+            Self::Hung(_) => "hung",
             Self::Killed => "killed",
         }
     }
@@ -36,14 +39,14 @@ impl Ending {
     /// The reason given, or nothing.
     pub fn message(&self) -> &str {
         match self {
-            Self::Failed(why) | Self::Panicked(why) => why,
+            Self::Failed(why) | Self::Panicked(why) | Self::Hung(why) => why,
             Self::Completed | Self::Stopped | Self::Killed => "",
         }
     }
 
     /// Whether something went wrong.
     pub fn is_bad(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::Panicked(_) | Self::Killed)
+        matches!(self, Self::Failed(_) | Self::Panicked(_) | Self::Hung(_) | Self::Killed)
     }
 
     /// Whether a child of this restart type is born again after this.
@@ -67,7 +70,7 @@ impl fmt::Display for Ending {
 }
 
 /// One past end, for reports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Exit {
     /// Who ended: a child's name.
     pub name: String,
@@ -79,6 +82,10 @@ pub struct Exit {
     pub at: i64,
     /// Which birth it was, counted from one.
     pub birth: u64,
+    /// How long that birth lived, in milliseconds.
+    pub lived_ms: u64,
+    /// How long it took from this end until the next birth ran, in milliseconds; none if none runs yet.
+    pub back_ms: Option<f64>,
 }
 
 /// The text of a panic.
@@ -104,11 +111,12 @@ mod tests {
             Ending::Failed("f".into()),
             Ending::Panicked("p".into()),
             Ending::Killed,
+            Ending::Hung("h".into()),
         ];
         let again = |restart| all.clone().map(|ending| ending.asks_for(restart));
-        assert_eq!(again(Restart::Permanent), [true, false, true, true, true]);
-        assert_eq!(again(Restart::Transient), [false, false, true, true, true]);
-        assert_eq!(again(Restart::Temporary), [false; 5]);
+        assert_eq!(again(Restart::Permanent), [true, false, true, true, true, true]);
+        assert_eq!(again(Restart::Transient), [false, false, true, true, true, true]);
+        assert_eq!(again(Restart::Temporary), [false; 6]);
     }
 
     #[test]

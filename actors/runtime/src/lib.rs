@@ -33,6 +33,7 @@
 //! | `front.rs`, `letter.rs`, `mailbox.rs` | how a message reaches a handler, and what its sender hears |
 //! | `child.rs` | the life of one child: births, their ends, backoff |
 //! | `supervisor.rs` | whom a supervisor holds, intensity, escalation, two-phase stop |
+//! | `group.rs` | restarts of several together: strategies, a supervisor that begins anew |
 //! | `runtime.rs`, `registry.rs` | the world around: clock, dice, policies, reports, rehearsal |
 //! | `tasks.rs` | tokio tasks owned by actors |
 //! | `watchdog.rs` | handlers that hold their arbiter |
@@ -42,6 +43,7 @@ mod child;
 mod clock;
 mod ending;
 mod front;
+mod group;
 mod letter;
 mod mailbox;
 mod registry;
@@ -54,11 +56,11 @@ mod watchdog;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use child::{Birth, complete, fail, letter_deadline};
+pub use child::{Birth, complete, fail, letter_deadline, still_alive};
 pub use clock::{Clock, Dice, ManualClock, SystemClock, TokioClock};
 pub use ending::{Ending, Exit};
 pub use front::{AskError, Front, TellError, Teller};
-pub use greenroom_model::restart::{Intensity, Policies, Policy, PolicyPatch, Restart, Span};
+pub use greenroom_model::restart::{Intensity, Policies, Policy, PolicyPatch, Restart, Span, Strategy};
 pub use registry::{ActorReport, Slowest};
 pub use runtime::{Builder, Escalation, Runtime};
 pub use supervisor::{ChildSpec, StopOrder, StopReport, Supervisor, SupervisorSpec};

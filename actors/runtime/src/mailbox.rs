@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use actix::Actor;
 use serde_json::Value;
@@ -16,6 +17,9 @@ use crate::lock;
 
 /// A queue that grew past this in a burst gives its memory back once empty.
 const KEPT_CAPACITY: usize = 256;
+
+/// What the runtime asks of an actor that does not answer; further reports do without it.
+const URGENT_BOUND: usize = 64;
 
 /// Whether letters are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +35,18 @@ pub(crate) enum Intake {
 /// What the runtime itself asks of an actor; it goes before letters.
 pub(crate) enum Urgent {
     Observe(oneshot::Sender<Value>),
+    Rehearse(Trouble),
+}
+
+/// Trouble that is made on purpose, in the actor's own context.
+#[derive(Debug, Clone)]
+pub(crate) enum Trouble {
     Panic(String),
+    Fail(String),
+    /// A handler that never ends and handles nothing else meanwhile.
+    Hang,
+    /// A handler that holds its arbiter's thread.
+    Block(Duration),
 }
 
 /// What the queue has for its actor.
@@ -81,7 +96,7 @@ impl<A: Actor> Mailbox<A> {
     /// Queues something urgent. `Ok(true)`: the task must be woken.
     pub(crate) fn push_urgent(&self, urgent: Urgent) -> Result<bool, Intake> {
         let mut inner = lock(&self.0);
-        if inner.intake == Intake::Away {
+        if inner.intake == Intake::Away || inner.urgent.len() >= URGENT_BOUND {
             return Err(inner.intake);
         }
         inner.urgent.push_back(urgent);

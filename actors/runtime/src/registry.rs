@@ -1,11 +1,12 @@
 //! The live tree as data, and the ways to rehearse trouble.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use greenroom_model::restart::Policy;
+use greenroom_model::restart::{Policy, SUPERVISOR_KIND, Strategy};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -16,8 +17,8 @@ use crate::ending::Exit;
 use crate::front::Shared;
 use crate::lock;
 use crate::mailbox::Urgent;
-use crate::supervisor::{SUPERVISOR_KIND, Supervisor, SupervisorView};
-use crate::vital::{State, Vital};
+use crate::supervisor::{Supervisor, SupervisorView};
+use crate::vital::{State, Vital, forget_before};
 
 /// An observed value is this old at most, unless its actor does not answer.
 const OBSERVED_FOR: Duration = Duration::from_secs(1);
@@ -78,12 +79,19 @@ pub struct ActorReport {
     pub until: Option<i64>,
     /// When it is born again and how patiently; none for a supervisor.
     pub policy: Option<Policy>,
+    /// Who is restarted along with one of its children that ended; none if it has no group.
+    pub strategy: Option<Strategy>,
+    /// Where the knobs of the policy come from that are not built in.
+    pub origins: BTreeMap<&'static str, String>,
     /// How often it was born.
     pub births: u64,
     /// Restarts within the period that the intensity names (a supervisor's: those of its children).
     pub restarts: usize,
-    /// Restarts that its supervisor (a supervisor: it itself) grants all children together within the period.
+    /// Restarts that its supervisor (a supervisor: it itself) grants all children together within the period; or those that
+    /// are granted to it alone.
     pub intensity: u32,
+    /// Whether its restarts are counted by themselves.
+    pub own_intensity: bool,
     /// That period, in milliseconds.
     pub period_ms: u64,
     /// The last ends, oldest first, at most 20 (a supervisor's: those of its children).
@@ -100,6 +108,8 @@ pub struct ActorReport {
     pub slowest: Option<Slowest>,
     /// How often it was seen to hold its arbiter for over 100 ms.
     pub stalls: u64,
+    /// For how long it has held its arbiter's thread by now, in milliseconds, if over 100.
+    pub held_ms: Option<u64>,
     /// What the actor says about itself.
     pub observed: Value,
 }
@@ -111,10 +121,7 @@ pub(crate) fn snapshot(root: &Supervisor) -> Vec<ActorReport> {
     while let Some(supervisor) = open.pop() {
         let view = supervisor.view();
         reports.push(of_supervisor(&supervisor, &view));
-        reports.extend(view.actors.iter().map(|entry| {
-            let policy = supervisor.policy_of(entry.vital());
-            of_actor(entry.as_ref(), &view, policy)
-        }));
+        reports.extend(view.actors.iter().map(|entry| of_actor(entry.as_ref(), &view, &supervisor)));
         open.extend(view.supervisors.into_iter().rev());
     }
     reports
@@ -155,9 +162,12 @@ fn of_supervisor(supervisor: &Supervisor, view: &SupervisorView) -> ActorReport 
         state: view.phase,
         until: view.until,
         policy: None,
+        strategy: view.strategy,
+        origins: supervisor.origins(),
         births: view.births,
         restarts: view.restarts.len(),
         intensity: view.intensity.restarts,
+        own_intensity: false,
         period_ms: view.intensity.within.as_millis(),
         exits: view.exits.clone(),
         queue_depth: 0,
@@ -166,13 +176,25 @@ fn of_supervisor(supervisor: &Supervisor, view: &SupervisorView) -> ActorReport 
         handled: 0,
         slowest: None,
         stalls: 0,
+        held_ms: None,
         observed: Value::Null,
     }
 }
 
-fn of_actor(entry: &dyn Entry, view: &SupervisorView, policy: Policy) -> ActorReport {
+fn of_actor(entry: &dyn Entry, view: &SupervisorView, supervisor: &Supervisor) -> ActorReport {
     let vital = entry.vital();
-    let life = lock(&vital.life);
+    let (policy, policies) = (supervisor.policy_of(vital), supervisor.policies());
+    let own = policies.own_intensity(vital.kind, &vital.name);
+    let held = supervisor.held_for(vital.id);
+    let mut life = lock(&vital.life);
+    let restarts = match own {
+        Some(own) => {
+            forget_before(&mut life.restarts, Instant::now(), own.within.duration(), |at| *at);
+            life.restarts.len()
+        }
+        None => view.restarts.iter().filter(|id| **id == vital.id).count(),
+    };
+    let intensity = own.unwrap_or(view.intensity);
     let slowest_micros = vital.slowest_micros.load(Ordering::Relaxed);
     ActorReport {
         name: vital.name.to_string(),
@@ -181,10 +203,13 @@ fn of_actor(entry: &dyn Entry, view: &SupervisorView, policy: Policy) -> ActorRe
         state: life.state,
         until: life.until,
         policy: Some(policy),
+        strategy: None,
+        origins: policies.origins(vital.kind, &vital.name, &vital.code),
         births: life.births,
-        restarts: view.restarts.iter().filter(|id| **id == vital.id).count(),
-        intensity: view.intensity.restarts,
-        period_ms: view.intensity.within.as_millis(),
+        restarts,
+        intensity: intensity.restarts,
+        own_intensity: own.is_some(),
+        period_ms: intensity.within.as_millis(),
         exits: life.exits.iter().cloned().collect(),
         queue_depth: entry.depth(),
         in_flight: vital.asks(),
@@ -193,12 +218,13 @@ fn of_actor(entry: &dyn Entry, view: &SupervisorView, policy: Policy) -> ActorRe
         slowest: (!life.slowest.is_empty())
             .then(|| Slowest { message: short(life.slowest), ms: slowest_micros as f64 / 1000.0 }),
         stalls: vital.stalls.load(Ordering::Relaxed),
+        held_ms: held.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
         observed: life.observed.as_ref().map_or(Value::Null, |(value, _)| value.clone()),
     }
 }
 
 /// A type's name without its path.
-fn short(name: &'static str) -> &'static str {
+pub(crate) fn short(name: &'static str) -> &'static str {
     let head = name.split('<').next().unwrap_or(name);
     let path = head.rfind("::").map_or(0, |at| at + 2);
     &name[path..]

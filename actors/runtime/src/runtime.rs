@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, Dice, SystemClock};
 use crate::ending::Exit;
 use crate::lock;
-use crate::mailbox::Urgent;
+use crate::mailbox::{Trouble, Urgent};
 use crate::registry::{self, ActorReport, Entry};
 use crate::supervisor::{Supervisor, SupervisorSpec};
 use crate::vital::{Order, Vital};
@@ -29,6 +29,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub struct Escalation {
     /// Who failed, and after what.
     pub cause: String,
+    /// The same from the actor that ended up to the root, a line each: who, its last error, how often within which period.
+    pub chain: Vec<String>,
 }
 
 pub(crate) struct World {
@@ -132,6 +134,22 @@ impl World {
             tracing::warn!(actor.name = %vital.name, actor.kind = vital.kind, held_ms, "an actor holds its arbiter");
         }
     }
+
+    /// Says of an actor that holds its arbiter for longer than its policy lets it hang that nobody can end it.
+    pub(crate) fn report_block(&self, child: u64, held: Duration) -> bool {
+        let entry = self.entries().into_iter().find(|entry| entry.vital().id == child);
+        let Some(entry) = entry.filter(|it| held >= it.vital().hang_after()) else { return false };
+        let vital = entry.vital();
+        let held_s = held.as_secs();
+        tracing::error!(actor.name = %vital.name, actor.kind = vital.kind, held_s,
+            "an actor blocks its thread and cannot be ended from outside; others on that thread wait, too");
+        true
+    }
+
+    /// For how long an actor has held its thread without a pause, if it does right now.
+    pub(crate) fn held_for(&self, child: u64) -> Option<Duration> {
+        self.pulses().iter().find_map(|pulse| pulse.held_by(child))
+    }
 }
 
 /// The tree and its world. Cheap to clone, `Send + Sync`.
@@ -186,13 +204,16 @@ impl Runtime {
         self.world.policies()
     }
 
-    /// Changes the policies while everything runs: admission and deadlines at once, the rest at the next end of each actor.
+    /// Changes the policies while everything runs: admission, deadlines and the patience with hung actors at once, the rest at
+    /// the next end of each actor. Nobody is restarted for it.
     pub fn set_policies(&self, policies: Policies) {
         let policies = Arc::new(policies);
         *self.world.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&policies);
         for entry in self.world.entries() {
             let vital = entry.vital();
             vital.adopt(&policies.resolve(vital.kind, &vital.name, &vital.code));
+            // one that gives no sign of life may have less patience now
+            vital.wake();
         }
     }
 
@@ -226,7 +247,26 @@ impl Runtime {
 
     /// Makes an actor panic in its own context, for rehearsal and tests. False if nobody lives there now.
     pub fn inject_panic(&self, name: &str) -> bool {
-        self.world.find(name).is_some_and(|entry| entry.urgent(Urgent::Panic("injected panic".to_owned())))
+        self.inject(name, Trouble::Panic("injected panic".to_owned()))
+    }
+
+    /// Makes an actor fail, as [`crate::fail`] does, for rehearsal and tests. False if nobody lives there now.
+    pub fn inject_failure(&self, name: &str) -> bool {
+        self.inject(name, Trouble::Fail("injected failure".to_owned()))
+    }
+
+    /// Gives an actor a handler that never ends, for rehearsal and tests. False if nobody lives there now.
+    pub fn inject_hang(&self, name: &str) -> bool {
+        self.inject(name, Trouble::Hang)
+    }
+
+    /// Lets an actor hold its arbiter's thread for a time, for rehearsal and tests. False if nobody lives there now.
+    pub fn inject_block(&self, name: &str, time: Duration) -> bool {
+        self.inject(name, Trouble::Block(time))
+    }
+
+    fn inject(&self, name: &str, trouble: Trouble) -> bool {
+        self.world.find(name).is_some_and(|entry| entry.urgent(Urgent::Rehearse(trouble)))
     }
 
     fn command(&self, name: &str, order: Order) -> bool {
@@ -259,6 +299,7 @@ pub struct Builder {
     policies: Policies,
     arbiter: Option<ArbiterHandle>,
     intensity: Option<Intensity>,
+    group: bool,
     collect_panics: bool,
 }
 
@@ -299,6 +340,12 @@ impl Builder {
         self
     }
 
+    /// Declares that the root's children are a group: settings may choose its strategy.
+    pub fn group(mut self) -> Self {
+        self.group = true;
+        self
+    }
+
     pub(crate) fn collect_panics(mut self) -> Self {
         self.collect_panics = true;
         self
@@ -329,6 +376,7 @@ impl Builder {
         }
         let mut spec = SupervisorSpec::new("root");
         spec.intensity = self.intensity;
+        spec.group = self.group;
         let root = Supervisor::new(spec, None, arbiter, Arc::clone(&world));
         Runtime { world, root }
     }

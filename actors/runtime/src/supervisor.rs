@@ -1,9 +1,10 @@
 //! Supervisors: who belongs to whom, how many restarts are too many, and how a tree stops.
 //!
-//! A supervisor is passive: its children's tasks ask it what to do when they end. One-for-one: the end of a child
-//! concerns that child alone, until the restarts within a period are more than the intensity. Then the supervisor
-//! itself has failed: its parent counts that as one restart of its own and has all children born anew, or fails in
-//! turn; at the root the failure becomes the [`crate::Escalation`], on which the process exits.
+//! A supervisor is passive: its children's tasks ask it what to do when they end. One-for-one, the end of a child
+//! concerns that child alone; a supervisor that declares a group may be set to restart others along with it (`group.rs`).
+//! When the restarts within a period are more than the intensity, the supervisor itself has failed: its parent counts that
+//! as one restart of its own and has all children born anew, or fails in turn; at the root the failure becomes the
+//! [`crate::Escalation`], on which the process exits.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -13,26 +14,27 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
-use greenroom_model::restart::{Intensity, Policy, PolicyPatch, Restart, Span};
+use greenroom_model::restart::{
+    Intensity, Policies, Policy, PolicyPatch, Restart, SUPERVISOR_KIND, Span, Strategy,
+};
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::Supervised;
 use crate::child::{self, Birth, Books};
 use crate::ending::{Ending, Exit};
 use crate::front::{Front, Shared, later};
+use crate::group::Round;
 use crate::lock;
 use crate::mailbox::Mailbox;
 use crate::registry::Entry;
 use crate::runtime::{Escalation, Runtime, World};
-use crate::vital::{CutOff, Order, State, Vital, remember};
+use crate::vital::{CutOff, Order, State, Vital, exceeds, forget_before, remember};
 use crate::watchdog::Pulse;
 
 /// Past its grace a child is cut off by its own task; this long it may take to notice, if its arbiter is held.
-const CUT_OFF_SLACK: Duration = Duration::from_millis(500);
-
-/// The kind that supervisors have in policies and reports.
-pub(crate) const SUPERVISOR_KIND: &str = "supervisor";
+pub(crate) const CUT_OFF_SLACK: Duration = Duration::from_millis(500);
 
 /// What the code says about a child: one row of the supervision tree.
 #[derive(Debug, Clone)]
@@ -123,6 +125,8 @@ pub struct SupervisorSpec {
     pub arbiter: Option<ArbiterHandle>,
     /// How it stops its children.
     pub stop_order: StopOrder,
+    /// Whether its children are a group, of which later ones rest on earlier ones: then settings may choose a strategy.
+    pub group: bool,
     /// Its own backoff, for when its parent restarts it.
     pub policy: PolicyPatch,
 }
@@ -135,6 +139,7 @@ impl SupervisorSpec {
             intensity: None,
             arbiter: None,
             stop_order: StopOrder::default(),
+            group: false,
             policy: PolicyPatch::default(),
         }
     }
@@ -154,6 +159,14 @@ impl SupervisorSpec {
     /// Stops the children in this order.
     pub fn stop_order(mut self, order: StopOrder) -> Self {
         self.stop_order = order;
+        self
+    }
+}
+
+impl SupervisorSpec {
+    /// Declares that the children are a group: settings may have others restarted along with one that ended.
+    pub fn group(mut self) -> Self {
+        self.group = true;
         self
     }
 }
@@ -178,31 +191,50 @@ pub(crate) enum Verdict {
 }
 
 #[derive(Clone)]
-enum Member {
+pub(crate) enum Member {
     Actor(Arc<dyn Entry>),
     Supervisor(Supervisor),
 }
 
-struct Book {
-    phase: State,
+impl Member {
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Actor(entry) => &entry.vital().name,
+            Self::Supervisor(child) => child.name(),
+        }
+    }
+}
+
+pub(crate) struct Book {
+    pub(crate) phase: State,
     /// End of its backoff, and the same in microseconds UTC.
-    until: Option<(Instant, i64)>,
-    births: u64,
+    pub(crate) until: Option<(Instant, i64)>,
+    pub(crate) births: u64,
+    /// When it began, or began anew.
+    pub(crate) begun: Instant,
     streak: u32,
     last_failed: Option<Instant>,
-    restarts: VecDeque<(Instant, u64)>,
-    members: BTreeMap<u64, Member>,
+    pub(crate) restarts: VecDeque<(Instant, u64)>,
+    pub(crate) members: BTreeMap<u64, Member>,
     exits: VecDeque<Exit>,
+    /// What waits to be restarted; whether a task sees to it; and a number that changes when its plan no longer holds.
+    pub(crate) round: Option<Round>,
+    pub(crate) in_round: bool,
+    pub(crate) epoch: u64,
+    /// Its parent has stopped its children and will start them again.
+    pub(crate) parked: bool,
 }
 
 pub(crate) struct Inner {
     id: u64,
     name: Arc<str>,
-    spec: SupervisorSpec,
+    pub(crate) spec: SupervisorSpec,
     parent: Option<Supervisor>,
-    arbiter: ArbiterHandle,
+    pub(crate) arbiter: ArbiterHandle,
     world: Arc<World>,
-    book: Mutex<Book>,
+    pub(crate) book: Mutex<Book>,
+    /// The epoch of the book.
+    pub(crate) changed: Notify,
 }
 
 /// Holds factories and keeps their actors alive. Cheap to clone, `Send + Sync`.
@@ -222,6 +254,8 @@ pub(crate) struct SupervisorView {
     pub(crate) births: u64,
     pub(crate) exits: Vec<Exit>,
     pub(crate) intensity: Intensity,
+    /// None if it has no group.
+    pub(crate) strategy: Option<Strategy>,
     pub(crate) restarts: Vec<u64>,
     pub(crate) actors: Vec<Arc<dyn Entry>>,
     pub(crate) supervisors: Vec<Supervisor>,
@@ -238,14 +272,20 @@ impl Supervisor {
             phase: State::Running,
             until: None,
             births: 1,
+            begun: Instant::now(),
             streak: 0,
             last_failed: None,
             restarts: VecDeque::new(),
             members: BTreeMap::new(),
             exits: VecDeque::new(),
+            round: None,
+            in_round: false,
+            epoch: 0,
+            parked: false,
         };
         let (id, name) = (world.next_id(), Arc::from(spec.name.as_str()));
-        Self(Arc::new(Inner { id, name, spec, parent, arbiter, world, book: Mutex::new(book) }))
+        let (book, changed) = (Mutex::new(book), Notify::new());
+        Self(Arc::new(Inner { id, name, spec, parent, arbiter, world, book, changed }))
     }
 
     /// Its name.
@@ -325,6 +365,7 @@ impl Supervisor {
         let members: Vec<Member> = {
             let mut book = lock(&self.0.book);
             book.phase = State::Stopping;
+            self.end_rounds(&mut book);
             book.members.values().rev().cloned().collect()
         };
         if self.0.spec.stop_order == StopOrder::Together {
@@ -385,71 +426,86 @@ impl Supervisor {
         }
     }
 
-    /// What a child's task asks when its restart type wants another birth.
-    pub(crate) fn child_ended(&self, vital: &Vital, ending: &Ending) -> Verdict {
+    /// What a child's task asks when its restart type wants another birth, after this backoff.
+    pub(crate) fn child_ended(&self, vital: &Vital, ending: &Ending, delay: Duration) -> Verdict {
         if vital.has_order() {
             return Verdict::AsOrdered;
         }
-        match self.count_restart(vital.id) {
-            Counted::Granted => Verdict::Again,
+        let cause = Cause::of_actor(vital, ending);
+        match self.count_restart(vital.id, Some(vital)) {
+            Counted::Granted if self.strategy() == Strategy::OneForOne => Verdict::Again,
+            Counted::Granted => {
+                self.begin_round(vital.id, Instant::now() + delay, &cause.last);
+                Verdict::AsOrdered
+            }
             Counted::Stopping => Verdict::End,
-            Counted::TooMany => {
-                self.failed(&format!("{} {ending}", vital.name));
+            Counted::TooMany(excess) => {
+                self.failed(cause, excess);
                 Verdict::AsOrdered
             }
         }
     }
 
-    fn count_restart(&self, id: u64) -> Counted {
+    /// Counts a restart of a member: among those of all members, unless settings give the actor an intensity of its own.
+    fn count_restart(&self, id: u64, actor: Option<&Vital>) -> Counted {
         let intensity = self.intensity();
+        let own = actor.and_then(|it| Some((it, self.0.world.policies().own_intensity(it.kind, &it.name)?)));
         let mut book = lock(&self.0.book);
         if book.phase != State::Running {
             return Counted::Stopping;
         }
+        if let Some((actor, intensity)) = own {
+            let restarts = actor.count_restart(intensity);
+            return match exceeds(restarts, intensity) {
+                true => Counted::TooMany(Excess { intensity, of_member: restarts, own: true }),
+                false => Counted::Granted,
+            };
+        }
         let now = Instant::now();
         book.restarts.push_back((now, id));
-        forget_old(&mut book.restarts, now, intensity);
-        if book.restarts.len() > usize::try_from(intensity.restarts).unwrap_or(usize::MAX) {
-            Counted::TooMany
-        } else {
-            Counted::Granted
+        forget_before(&mut book.restarts, now, intensity.within.duration(), |(at, _)| *at);
+        if !exceeds(book.restarts.len(), intensity) {
+            return Counted::Granted;
         }
+        let of_member = book.restarts.iter().filter(|(_, of)| *of == id).count();
+        Counted::TooMany(Excess { intensity, of_member, own: false })
     }
 
     /// More restarts than granted: this supervisor fails to its parent, the root to the world.
-    fn failed(&self, cause: &str) {
-        let intensity = self.intensity();
-        let words = format!(
-            "supervisor {}: over {} restarts within {}, the last after {cause}",
-            self.name(),
-            intensity.restarts,
-            intensity.within
-        );
-        tracing::error!(supervisor.name = %self.name(), %cause, "too many restarts");
+    fn failed(&self, mut cause: Cause, excess: Excess) {
+        cause.climb(self.name(), &excess);
+        tracing::error!(supervisor.name = %self.name(), cause = %cause.last, "too many restarts");
+        let (birth, lived) = {
+            let book = lock(&self.0.book);
+            (book.births, book.begun.elapsed())
+        };
         let exit = Exit {
             name: self.name().to_owned(),
             kind: "failed",
-            message: words.clone(),
+            message: cause.last.clone(),
             at: self.now_micros(),
-            birth: lock(&self.0.book).births,
+            birth,
+            lived_ms: u64::try_from(lived.as_millis()).unwrap_or(u64::MAX),
+            back_ms: None,
         };
         let Some(parent) = &self.0.parent else {
             remember(&mut lock(&self.0.book).exits, exit);
             self.give_up();
-            self.0.world.escalate(Escalation { cause: words });
+            self.0.world.escalate(Escalation { cause: cause.last, chain: cause.chain });
             return;
         };
         parent.record(exit);
-        match parent.count_restart(self.0.id) {
-            Counted::Granted => self.begin_anew(),
+        match parent.count_restart(self.0.id, None) {
+            Counted::Granted => self.begin_anew(&cause.last),
             Counted::Stopping => self.give_up(),
-            Counted::TooMany => parent.failed(&words),
+            Counted::TooMany(excess) => parent.failed(cause, excess),
         }
     }
 
-    /// All children are born anew, after this supervisor's own backoff.
-    fn begin_anew(&self) {
-        let policy = self.0.world.policies().resolve(SUPERVISOR_KIND, self.name(), &self.0.spec.policy);
+    /// All children are born anew, after this supervisor's own backoff, and with them those that the parent's strategy names.
+    fn begin_anew(&self, why: &str) {
+        let Some(parent) = &self.0.parent else { return };
+        let policy = self.policy();
         let streak = {
             let mut book = lock(&self.0.book);
             let healthy = book.last_failed.is_none_or(|at| at.elapsed() >= policy.healthy_after.duration());
@@ -457,26 +513,16 @@ impl Supervisor {
             book.last_failed = Some(Instant::now());
             book.streak
         };
-        let delay = self.backoff(&policy, streak);
-        let at = Instant::now() + delay;
-        let micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
-        lock(&self.0.book).until = Some((at, self.now_micros().saturating_add(micros)));
-        self.order_reborn(at);
+        let at = Instant::now() + self.backoff(&policy, streak);
+        let micros = self.micros_at(at);
+        lock(&self.0.book).until = Some((at, micros));
+        parent.begin_round(self.0.id, at, why);
     }
 
-    fn order_reborn(&self, at: Instant) {
-        let members: Vec<Member> = {
-            let mut book = lock(&self.0.book);
-            book.births += 1;
-            book.restarts.clear();
-            book.members.values().cloned().collect()
-        };
-        for member in members {
-            match member {
-                Member::Actor(entry) => entry.vital().command(Order::Reborn(at)),
-                Member::Supervisor(child) => child.order_reborn(at),
-            }
-        }
+    /// An instant as microseconds UTC.
+    pub(crate) fn micros_at(&self, at: Instant) -> i64 {
+        let left = at.saturating_duration_since(Instant::now());
+        self.now_micros().saturating_add(i64::try_from(left.as_micros()).unwrap_or(i64::MAX))
     }
 
     /// Ends everything below, for good.
@@ -484,6 +530,7 @@ impl Supervisor {
         let members: Vec<Member> = {
             let mut book = lock(&self.0.book);
             book.phase = State::Failed;
+            self.end_rounds(&mut book);
             book.members.values().cloned().collect()
         };
         for member in members {
@@ -504,6 +551,41 @@ impl Supervisor {
 
     pub(crate) fn policy_of(&self, vital: &Vital) -> Policy {
         self.0.world.policies().resolve(vital.kind, &vital.name, &vital.code)
+    }
+
+    pub(crate) fn policies(&self) -> Arc<Policies> {
+        self.0.world.policies()
+    }
+
+    pub(crate) fn held_for(&self, child: u64) -> Option<Duration> {
+        self.0.world.held_for(child)
+    }
+
+    /// Where its own knobs come from.
+    pub(crate) fn origins(&self) -> BTreeMap<&'static str, String> {
+        let mut code = self.0.spec.policy;
+        code.intensity = self.0.spec.intensity.map(|it| it.restarts);
+        code.period = self.0.spec.intensity.map(|it| it.within);
+        let mut origins = self.policies().origins(SUPERVISOR_KIND, self.name(), &code);
+        origins.retain(|knob, _| match *knob {
+            "strategy" => self.0.spec.group,
+            "intensity" | "period" | "backoff" => true,
+            _ => false,
+        });
+        origins
+    }
+
+    /// Its own policy, for when its parent restarts it.
+    pub(crate) fn policy(&self) -> Policy {
+        self.0.world.policies().resolve(SUPERVISOR_KIND, self.name(), &self.0.spec.policy)
+    }
+
+    /// Who is restarted along with a child that ended.
+    pub(crate) fn strategy(&self) -> Strategy {
+        match self.0.spec.group {
+            true => self.0.world.policies().strategy(self.name()),
+            false => Strategy::OneForOne,
+        }
     }
 
     pub(crate) fn intensity(&self) -> Intensity {
@@ -531,8 +613,9 @@ impl Supervisor {
 
     pub(crate) fn view(&self) -> SupervisorView {
         let intensity = self.intensity();
+        let strategy = self.0.spec.group.then(|| self.strategy());
         let mut book = lock(&self.0.book);
-        forget_old(&mut book.restarts, Instant::now(), intensity);
+        forget_before(&mut book.restarts, Instant::now(), intensity.within.duration(), |(at, _)| *at);
         let (mut actors, mut supervisors) = (Vec::new(), Vec::new());
         for member in book.members.values() {
             match member {
@@ -541,13 +624,14 @@ impl Supervisor {
             }
         }
         let until = book.until.filter(|(at, _)| *at > Instant::now()).map(|(_, micros)| micros);
-        let waiting = until.is_some() && book.phase == State::Running;
+        let waiting = (until.is_some() || book.parked) && book.phase == State::Running;
         SupervisorView {
             phase: if waiting { State::BackingOff } else { book.phase },
             until,
             births: book.births,
             exits: book.exits.iter().cloned().collect(),
             intensity,
+            strategy,
             restarts: book.restarts.iter().map(|(_, id)| *id).collect(),
             actors,
             supervisors,
@@ -561,13 +645,45 @@ impl Supervisor {
 
 enum Counted {
     Granted,
-    TooMany,
+    TooMany(Excess),
     Stopping,
 }
 
-fn forget_old(restarts: &mut VecDeque<(Instant, u64)>, now: Instant, intensity: Intensity) {
-    let within = intensity.within.duration();
-    while restarts.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > within) {
-        restarts.pop_front();
+/// Which bound was broken.
+struct Excess {
+    intensity: Intensity,
+    /// Restarts of the last member to fail, within the period.
+    of_member: usize,
+    /// The bound is the member's own.
+    own: bool,
+}
+
+/// Why a supervisor fails: who ended first, and whom that took along.
+struct Cause {
+    /// Who was the last to fail.
+    member: String,
+    /// All in one.
+    last: String,
+    /// From the actor upwards.
+    chain: Vec<String>,
+}
+
+impl Cause {
+    fn of_actor(vital: &Vital, ending: &Ending) -> Self {
+        let last = format!("{} {ending}", vital.name);
+        let chain = vec![format!("actor {} (kind {}) {ending}", vital.name, vital.kind)];
+        Self { member: vital.name.to_string(), last, chain }
+    }
+
+    /// The supervisor above fails as well.
+    fn climb(&mut self, supervisor: &str, excess: &Excess) {
+        let Excess { intensity, of_member, own } = excess;
+        let whose = if *own { format!(" of {}", self.member) } else { String::new() };
+        let (restarts, within) = (intensity.restarts, intensity.within);
+        let over = format!("over {restarts} restarts{whose} within {within}");
+        self.last = format!("supervisor {supervisor}: {over}, the last after {}", self.last);
+        let share = format!("{} ended {of_member} times", self.member);
+        self.chain.push(format!("supervisor {supervisor} failed: {over}; {share}"));
+        self.member = supervisor.to_owned();
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
-use greenroom_model::restart::{Policy, PolicyPatch};
+use greenroom_model::restart::{Intensity, Policy, PolicyPatch};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -52,7 +52,15 @@ pub(crate) enum Order {
     Restart,
     /// Take no more letters, finish the queued ones, end; whatever is left at the instant is cut off.
     Stop(Instant),
-    /// End this birth and wait until the instant: the supervisor itself restarts.
+    /// End this birth in order, within the instant, without handling what is queued, and wait to be told to go on: a member
+    /// of the group has failed.
+    Park {
+        /// When the birth is cut off.
+        until: Instant,
+        /// What it is parked for.
+        why: Arc<str>,
+    },
+    /// End this birth, if one lives, and begin the next at the instant.
     Reborn(Instant),
     /// End at once, for good.
     Halt,
@@ -63,7 +71,7 @@ impl Order {
     fn weight(&self) -> u8 {
         match self {
             Self::Kill | Self::Restart => 0,
-            Self::Reborn(_) => 1,
+            Self::Park { .. } | Self::Reborn(_) => 1,
             Self::Stop(_) => 2,
             Self::Halt => 3,
         }
@@ -88,6 +96,12 @@ pub(crate) struct Life {
     pub(crate) births: u64,
     pub(crate) exits: VecDeque<Exit>,
     pub(crate) last: Option<Ending>,
+    /// When the last birth ended, until another runs.
+    pub(crate) died: Option<Instant>,
+    /// No birth lives, and none begins before an order.
+    pub(crate) parked: bool,
+    /// Restarts within the period, if they are counted apart from those of its siblings.
+    pub(crate) restarts: VecDeque<Instant>,
     pub(crate) cut_off: Option<CutOff>,
     pub(crate) slowest: &'static str,
     pub(crate) observed: Option<(Value, Instant)>,
@@ -107,6 +121,7 @@ pub(crate) struct Vital {
     tells: AtomicUsize,
     bound: AtomicUsize,
     ask_deadline_ms: AtomicU64,
+    hang_after_ms: AtomicU64,
     waiting: AtomicUsize,
     freed: Notify,
     pub(crate) draining: AtomicBool,
@@ -139,6 +154,7 @@ impl Vital {
             tells: AtomicUsize::new(0),
             bound: AtomicUsize::new(0),
             ask_deadline_ms: AtomicU64::new(0),
+            hang_after_ms: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             freed: Notify::new(),
             draining: AtomicBool::new(false),
@@ -152,6 +168,9 @@ impl Vital {
                 births: 0,
                 exits: VecDeque::new(),
                 last: None,
+                died: None,
+                parked: false,
+                restarts: VecDeque::new(),
                 cut_off: None,
                 slowest: "",
                 observed: None,
@@ -165,6 +184,7 @@ impl Vital {
     pub(crate) fn adopt(&self, policy: &Policy) {
         let bound = usize::try_from(policy.mailbox_bound).unwrap_or(usize::MAX).max(1);
         self.ask_deadline_ms.store(policy.ask_deadline.as_millis(), Ordering::Relaxed);
+        self.hang_after_ms.store(policy.hang_after.as_millis(), Ordering::Relaxed);
         if self.bound.swap(bound, Ordering::SeqCst) < bound {
             self.freed.notify_waiters();
         }
@@ -176,6 +196,10 @@ impl Vital {
 
     pub(crate) fn ask_deadline(&self) -> Duration {
         Duration::from_millis(self.ask_deadline_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn hang_after(&self) -> Duration {
+        Duration::from_millis(self.hang_after_ms.load(Ordering::Relaxed))
     }
 
     pub(crate) fn asks(&self) -> usize {
@@ -268,6 +292,56 @@ impl Vital {
         self.changed.notify_waiters();
     }
 
+    /// A birth runs; says in the last exit how long that took.
+    pub(crate) fn set_running(&self) {
+        {
+            let mut life = lock(&self.life);
+            if let (Some(died), Some(exit)) = (life.died.take(), life.exits.back_mut()) {
+                exit.back_ms = Some(died.elapsed().as_secs_f64() * 1000.0);
+            }
+        }
+        self.set_state(State::Running, None);
+    }
+
+    pub(crate) fn set_parked(&self, parked: bool) {
+        lock(&self.life).parked = parked;
+        self.changed.notify_waiters();
+    }
+
+    /// Says when it is born again, if it is parked.
+    pub(crate) fn parked_until(&self, micros: i64) {
+        let mut life = lock(&self.life);
+        if life.parked {
+            life.until = Some(micros);
+        }
+    }
+
+    /// Waits until no birth lives, and none begins before an order.
+    pub(crate) async fn wait_parked(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let (ended, parked) = {
+                let life = lock(&self.life);
+                (life.state.is_final(), life.parked)
+            };
+            // one that has not seen its order yet may be on its way to another birth
+            if ended || (parked && !self.has_order()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Counts a restart of its own; says how many there were within the period.
+    pub(crate) fn count_restart(&self, intensity: Intensity) -> usize {
+        let (mut life, now) = (lock(&self.life), Instant::now());
+        life.restarts.push_back(now);
+        forget_before(&mut life.restarts, now, intensity.within.duration(), |at| *at);
+        life.restarts.len()
+    }
+
     /// Waits until `ready` holds for the state.
     pub(crate) async fn wait_for(&self, ready: impl Fn(State) -> bool) -> State {
         loop {
@@ -291,6 +365,23 @@ impl Vital {
             self.slowest_micros.store(micros, Ordering::Relaxed);
             life.slowest = message;
         }
+    }
+}
+
+/// Whether so many restarts are more than granted.
+pub(crate) fn exceeds(restarts: usize, intensity: Intensity) -> bool {
+    restarts > usize::try_from(intensity.restarts).unwrap_or(usize::MAX)
+}
+
+/// Forgets what lies further back than the period.
+pub(crate) fn forget_before<T>(
+    restarts: &mut VecDeque<T>,
+    now: Instant,
+    within: Duration,
+    at: impl Fn(&T) -> Instant,
+) {
+    while restarts.front().is_some_and(|it| now.saturating_duration_since(at(it)) > within) {
+        restarts.pop_front();
     }
 }
 

@@ -21,8 +21,9 @@ pub(crate) struct Pulse {
     /// Microseconds since the origin, zero when idle.
     since: AtomicU64,
     child: AtomicU64,
-    /// The `since` that has been reported.
+    /// The `since` that has been reported as a stall, and the one that has been reported as a block.
     reported: AtomicU64,
+    reported_block: AtomicU64,
 }
 
 thread_local! {
@@ -31,6 +32,7 @@ thread_local! {
         since: AtomicU64::new(0),
         child: AtomicU64::new(0),
         reported: AtomicU64::new(0),
+        reported_block: AtomicU64::new(0),
     });
 }
 
@@ -53,12 +55,22 @@ impl Pulse {
         u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// The child that has held the thread for too long, told once for each time.
-    fn stalled(&self) -> Option<(u64, Duration)> {
+    fn held(&self) -> Option<(u64, u64, Duration)> {
         let since = self.since.load(Ordering::Acquire);
         let held = Duration::from_micros(self.now().saturating_sub(since));
-        let news = since != 0 && held > TOO_LONG && self.reported.swap(since, Ordering::Relaxed) != since;
-        news.then(|| (self.child.load(Ordering::Relaxed), held))
+        (since != 0).then(|| (since, self.child.load(Ordering::Relaxed), held))
+    }
+
+    /// For how long this child has held the thread, if it has for too long.
+    pub(crate) fn held_by(&self, child: u64) -> Option<Duration> {
+        self.held().filter(|(_, who, held)| *who == child && *held > TOO_LONG).map(|(_, _, held)| held)
+    }
+
+    /// The child that has held the thread for too long, told once for each time.
+    fn stalled(&self) -> Option<(u64, Duration)> {
+        let (since, child, held) = self.held()?;
+        let news = held > TOO_LONG && self.reported.swap(since, Ordering::Relaxed) != since;
+        news.then_some((child, held))
     }
 }
 
@@ -69,6 +81,13 @@ pub(crate) fn watch(world: &Weak<World>, gone: &Receiver<()>) {
         for pulse in world.pulses() {
             if let Some((child, held)) = pulse.stalled() {
                 world.report_stall(child, held);
+            }
+            if let Some((since, child, held)) = pulse.held()
+                && held > TOO_LONG
+                && pulse.reported_block.load(Ordering::Relaxed) != since
+                && world.report_block(child, held)
+            {
+                pulse.reported_block.store(since, Ordering::Relaxed);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use greenroom_runtime::{
-    AskError, ChildSpec, Ending, Intensity, Policies, PolicyPatch, Restart, Span, State, TestWorld,
+    AskError, ChildSpec, Ending, Policies, PolicyPatch, Restart, Span, State, TestWorld,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -11,6 +11,12 @@ use tokio::time::Instant;
 use crate::probe::{Add, AnswerLater, Book, End, Probe, WhichBirth, block, spawn};
 
 const SOON: Duration = Duration::from_secs(5);
+
+/// Supervisors that grant a hundred restarts.
+fn patient(period: Span) -> Policies {
+    let defaults = PolicyPatch { intensity: Some(100), period: Some(period), ..PolicyPatch::default() };
+    Policies { defaults, ..Policies::default() }
+}
 
 /// Ends the first birth this way, under this restart type; says the ending and whether it was born again.
 async fn after(world: &TestWorld, how: End, restart: Restart) -> (String, bool) {
@@ -41,8 +47,7 @@ async fn restart_types_decide_on_endings() {
     use Restart::{Permanent, Temporary, Transient};
     let mut world = TestWorld::new();
     world.expect_panic("probe");
-    let patient = Intensity { restarts: 100, within: Span::from_secs(60) };
-    world.set_policies(Policies { intensity: Some(patient), ..Policies::default() });
+    world.set_policies(patient(Span::from_secs(60)));
     for (how, ending, transient) in [
         (End::Panic, "panicked told to", true),
         (End::PanicInContext, "panicked told to, later", true),
@@ -161,10 +166,7 @@ async fn queued_letters_never_reach_the_next_birth() {
 async fn backoff_doubles_with_jitter_and_starts_over_after_health() {
     let mut world = TestWorld::new();
     world.expect_panic("probe");
-    world.set_policies(Policies {
-        intensity: Some(Intensity { restarts: 100, within: Span::from_secs(1) }),
-        ..Policies::default()
-    });
+    world.set_policies(patient(Span::from_secs(1)));
     let spec = ChildSpec::new("probe")
         .backoff(Duration::from_millis(100), Duration::from_secs(1))
         .healthy_after(Duration::from_secs(60));

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use greenroom_runtime::{
-    AskError, ChildSpec, Front, Intensity, Policies, Runtime, Span, State, SupervisorSpec, TestWorld,
+    AskError, ChildSpec, Front, Policies, PolicyPatch, Runtime, Span, State, SupervisorSpec, TestWorld,
 };
 use tokio::time::Instant;
 
 use crate::probe::{Add, Book, Probe, WhichBirth, spawn};
 
 const SOON: Duration = Duration::from_secs(20);
+
+fn intensity(restarts: u32, secs: u64) -> PolicyPatch {
+    PolicyPatch { intensity: Some(restarts), period: Some(Span::from_secs(secs)), ..PolicyPatch::default() }
+}
 
 /// Panics an actor once, and waits until that is noticed.
 async fn panic_once(world: &TestWorld, front: &Front<Probe>) {
@@ -88,7 +92,7 @@ async fn restarts_are_forgotten_after_the_period() {
     world.expect_panic("sick");
     let front = spawn(&world.root(), ChildSpec::new("sick"), &Book::default());
     world.set_policies(Policies {
-        intensities: [("root".to_owned(), Intensity { restarts: 1, within: Span::from_secs(10) })].into(),
+        names: [("root".to_owned(), intensity(1, 10))].into(),
         ..Policies::default()
     });
     for _ in 0..5 {

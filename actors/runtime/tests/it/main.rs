@@ -4,6 +4,8 @@
 
 mod births;
 mod fronts;
+mod group;
+mod hangs;
 mod intensity;
 mod probe;
 mod reports;

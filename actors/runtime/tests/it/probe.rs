@@ -13,11 +13,24 @@ use tokio::sync::oneshot;
 
 /// What happened, in order; shared by all births of a probe.
 #[derive(Clone, Default)]
-pub struct Book(Arc<Mutex<Vec<String>>>);
+pub struct Book(Arc<Mutex<Vec<String>>>, Option<&'static str>);
 
 impl Book {
     pub fn write(&self, line: impl Into<String>) {
-        self.0.lock().unwrap().push(line.into());
+        let line = match self.1 {
+            Some(name) => format!("{name} {}", line.into()),
+            None => line.into(),
+        };
+        self.0.lock().unwrap().push(line);
+    }
+
+    /// The same book for one of several, whose lines begin with its name.
+    pub fn named(&self, name: &'static str) -> Self {
+        Self(Arc::clone(&self.0), Some(name))
+    }
+
+    pub fn clear(&self) {
+        self.0.lock().unwrap().clear();
     }
 
     pub fn lines(&self) -> Vec<String> {
@@ -185,6 +198,24 @@ impl Handler<Block> for Probe {
     fn handle(&mut self, Block(gate): Block, _: &mut Self::Context) -> Self::Result {
         self.book.write("blocked");
         AtomicResponse::new(Box::pin(wrap_future::<_, Self>(gate).map(|_, _, _| ())))
+    }
+}
+
+/// Lets nothing else be handled for 30 s, and says now and then that this is meant.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct WaitLong;
+
+impl Handler<WaitLong> for Probe {
+    type Result = AtomicResponse<Self, ()>;
+    fn handle(&mut self, _: WaitLong, _: &mut Self::Context) -> Self::Result {
+        let wait = async {
+            for _ in 0..30 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                greenroom_runtime::still_alive();
+            }
+        };
+        AtomicResponse::new(Box::pin(wrap_future(wait)))
     }
 }
 

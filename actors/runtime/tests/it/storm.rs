@@ -58,7 +58,7 @@ async fn what_callers_hear_is_true() {
     let mut policies = greenroom_runtime::Policies::default();
     let patient =
         greenroom_runtime::Intensity { restarts: 100_000, within: greenroom_runtime::Span::from_secs(60) };
-    policies.intensity = Some(patient);
+    (policies.defaults.intensity, policies.defaults.period) = (Some(patient.restarts), Some(patient.within));
     world.set_policies(policies);
     let runs = Runs::default();
     let spec = ChildSpec::new("counter").backoff(Duration::ZERO, Duration::ZERO).mailbox_bound(4);
