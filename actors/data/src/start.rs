@@ -86,7 +86,7 @@ impl DataLayer {
         store: db::Store,
         hints: impl FnOnce(Front<Broker>) -> db::EventSink,
     ) -> Result<Self, StartError> {
-        let supervisor = root.supervisor(SupervisorSpec::new("data-layer"));
+        let supervisor = root.supervisor(SupervisorSpec::new("data-layer").group());
         let (me, generation, epoch) = (store.master(), store.generation(), store.epoch());
         let broker = supervisor.spawn(bound("broker", 65_536), |_| Broker::default());
         let (s, sink) = (store.clone(), hints(broker.clone()));

@@ -1,10 +1,8 @@
-//! What every actor of this layer is given at birth: the way to the data layer, to the workers, and to the recipes.
+//! What every actor of this layer is given at birth: the way to the data layer, to the workers, and to the configuration.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use greenroom_config::Settings;
 use greenroom_data::{DataError, Ro, Rw};
 use greenroom_model::*;
 use greenroom_runtime::Runtime;
@@ -13,29 +11,12 @@ use crate::builds::BuildBook;
 use crate::outside::Outside;
 use crate::properties::shelf::Shelf;
 use crate::runner::CommandRunner;
+use crate::setup::{Setup, Setups};
 
 /// How often ids, clocks and the like are looked at again when the data layer is behind.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How long to wait for the published state to contain a write of ours.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
-
-/// A builder of the configuration with its stored identity.
-#[derive(Debug)]
-pub(crate) struct Recipe {
-    pub id: BuilderId,
-    pub name: String,
-    pub config: greenroom_config::Builder,
-    /// The workers that may run it.
-    pub workers: Vec<WorkerId>,
-}
-
-/// A worker of the configuration with its stored identity.
-#[derive(Debug)]
-pub(crate) struct WorkerSetup {
-    pub id: WorkerId,
-    pub name: String,
-    pub config: greenroom_config::Worker,
-}
 
 /// Shared, immutable handles. Cheap to clone.
 #[derive(Clone)]
@@ -46,9 +27,7 @@ pub(crate) struct Inner {
     pub runner: Arc<dyn CommandRunner>,
     pub outside: Arc<dyn Outside>,
     pub runtime: Runtime,
-    pub settings: Arc<Settings>,
-    pub recipes: HashMap<BuilderId, Arc<Recipe>>,
-    pub workers: HashMap<WorkerId, Arc<WorkerSetup>>,
+    pub setups: Setups,
     pub builds: BuildBook,
     pub properties: Shelf,
 }
@@ -74,6 +53,11 @@ impl Handles {
         self.rw.ro().me()
     }
 
+    /// The configuration in force.
+    pub fn setup(&self) -> Arc<Setup> {
+        self.setups.now()
+    }
+
     pub fn now(&self) -> Timestamp {
         Timestamp(self.runtime.now_micros())
     }
@@ -96,6 +80,8 @@ impl Handles {
                 Err(DataError::Unavailable { why, retry_after }) => {
                     tracing::warn!(%why, "a write waits for the data layer");
                     tokio::time::sleep(retry_after).await;
+                    // an actor that handles nothing else meanwhile waits for a good reason
+                    greenroom_runtime::still_alive();
                 }
                 other => return other,
             }
