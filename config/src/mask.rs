@@ -9,11 +9,13 @@
 //! what comes out does not depend on how the text was cut.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
+use aho_corasick::automaton::{Automaton, StateID};
+use aho_corasick::nfa::contiguous;
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind};
 use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -30,7 +32,7 @@ const MAX_PATTERN: usize = 4 * 1024;
 /// So many secrets are looked for, of this configuration and those before it.
 const MAX_SECRETS: usize = 10_000;
 /// A table with an entry for each byte is faster, as long as it is small.
-const FAST_BYTES: usize = 16 * 1024;
+const FAST_BYTES: usize = 32 * 1024;
 /// How long lines of base64 are.
 const WRAPS: [usize; 2] = [64, 76];
 
@@ -40,10 +42,13 @@ pub struct Masks(Option<Arc<Patterns>>);
 
 struct Patterns {
     finder: AhoCorasick,
-    /// Sorted, for finding out whether a text's end begins one of them.
-    sorted: Vec<Box<[u8]>>,
+    /// Where a text's end stands in the patterns: walked from state to state, without looking for matches.
+    tail: contiguous::NFA,
+    start: StateID,
+    /// How much of the end, in bytes, begins a longer pattern in a state; zero in all that are not here.
+    open: HashMap<StateID, usize>,
     longest: usize,
-    first_bytes: [bool; 256],
+    count: usize,
 }
 
 impl Masks {
@@ -54,16 +59,8 @@ impl Masks {
             forms(secret, &mut |form| add(form, &mut patterns));
         }
         let sorted: Vec<Box<[u8]>> = patterns.into_iter().collect();
-        let total: usize = sorted.iter().map(|it| it.len()).sum();
-        let kind = if total <= FAST_BYTES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
-        let finder =
-            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).kind(Some(kind)).build(&sorted);
         // Only billions of bytes of patterns cannot be built, and those are bounded.
-        let (Ok(finder), false) = (finder, sorted.is_empty()) else { return Masks(None) };
-        let mut first_bytes = [false; 256];
-        sorted.iter().filter_map(|it| it.first()).for_each(|it| first_bytes[usize::from(*it)] = true);
-        let longest = sorted.iter().map(|it| it.len()).max().unwrap_or(0);
-        Masks(Some(Arc::new(Patterns { finder, sorted, longest, first_bytes })))
+        Masks(Patterns::new(&sorted).ok().filter(|_| !sorted.is_empty()).map(Arc::new))
     }
 
     /// Whether there is nothing to mask.
@@ -77,7 +74,7 @@ impl Masks {
         if !patterns.finder.is_match(text) {
             return Cow::Borrowed(text);
         }
-        let mut masker = Masker { masks: self.clone(), held: Bytes::new() };
+        let mut masker = self.masker();
         let mut masked = masker.push(Bytes::copy_from_slice(text.as_bytes())).to_vec();
         masked.extend_from_slice(&masker.finish());
         // Patterns and text are UTF-8, so what stands between patterns is too.
@@ -86,29 +83,69 @@ impl Masks {
 
     /// For a stream of text.
     pub fn masker(&self) -> Masker {
-        Masker { masks: self.clone(), held: Bytes::new() }
+        let state = self.0.as_ref().map_or_else(StateID::default, |it| it.start);
+        Masker { masks: self.clone(), held: Bytes::new(), state }
     }
 }
 
 impl fmt::Debug for Masks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Masks({} patterns)", self.0.as_ref().map_or(0, |it| it.sorted.len()))
+        write!(f, "Masks({} patterns)", self.0.as_ref().map_or(0, |it| it.count))
     }
 }
 
 impl Patterns {
-    /// Where the longest end of `text` begins, from `from` on, that may be the begin of a pattern; else its length.
-    fn open_end(&self, text: &[u8], from: usize) -> usize {
-        let first = from.max(text.len().saturating_sub(self.longest.saturating_sub(1)));
-        (first..text.len())
-            .find(|at| self.first_bytes[usize::from(text[*at])] && self.begins(&text[*at..]))
-            .unwrap_or(text.len())
+    /// `sorted` is without duplicates. Prefilters are left out: where secrets look like the text around them they cost half
+    /// the speed.
+    fn new(sorted: &[Box<[u8]>]) -> Result<Self, aho_corasick::BuildError> {
+        let total: usize = sorted.iter().map(|it| it.len()).sum();
+        let kind = if total <= FAST_BYTES { AhoCorasickKind::DFA } else { AhoCorasickKind::ContiguousNFA };
+        let finder = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .prefilter(false)
+            .kind(Some(kind))
+            .build(sorted)?;
+        let tail = contiguous::NFA::builder().prefilter(false).build(sorted)?;
+        let start = tail.start_state(Anchored::No).unwrap_or_default();
+        let mut patterns = Patterns {
+            finder,
+            tail,
+            start,
+            open: HashMap::new(),
+            longest: sorted.iter().map(|it| it.len()).max().unwrap_or(0),
+            count: sorted.len(),
+        };
+        for pattern in sorted {
+            let mut state = start;
+            for (at, byte) in pattern.iter().enumerate().take(pattern.len() - 1) {
+                state = patterns.tail.next_state(Anchored::No, state, *byte);
+                patterns.open.insert(state, at + 1);
+            }
+        }
+        // Where a whole pattern ends that begins no other, its own end may; the shorter ones are known first.
+        let mut by_length: Vec<&Box<[u8]>> = sorted.iter().collect();
+        by_length.sort_by_key(|it| it.len());
+        for pattern in by_length {
+            let end = patterns.walk(start, pattern);
+            if !patterns.open.contains_key(&end) {
+                let open = patterns.open(patterns.walk(start, &pattern[1..]));
+                patterns.open.insert(end, open);
+            }
+        }
+        Ok(patterns)
     }
 
-    /// Whether some pattern is longer and begins so.
-    fn begins(&self, text: &[u8]) -> bool {
-        let after = self.sorted.partition_point(|it| **it <= *text);
-        self.sorted.get(after).is_some_and(|it| it.starts_with(text))
+    /// The state after more text.
+    fn walk(&self, from: StateID, text: &[u8]) -> StateID {
+        // What lies further back than the longest pattern has no influence.
+        let far = text.len().saturating_sub(self.longest);
+        let state = if far > 0 { self.start } else { from };
+        text[far..].iter().fold(state, |state, byte| self.tail.next_state(Anchored::No, state, *byte))
+    }
+
+    /// How much of the end, in bytes, may be the begin of a pattern.
+    fn open(&self, state: StateID) -> usize {
+        self.open.get(&state).copied().unwrap_or(0)
     }
 }
 
@@ -118,6 +155,8 @@ pub struct Masker {
     masks: Masks,
     /// An end that may be the begin of a secret; at most as long as the longest pattern.
     held: Bytes,
+    /// Where that stands in the patterns.
+    state: StateID,
 }
 
 impl Masker {
@@ -133,10 +172,10 @@ impl Masker {
 
     fn run(&mut self, text: Bytes, last: bool) -> Bytes {
         let Some(patterns) = self.masks.0.clone() else { return text };
+        let mut state = patterns.walk(self.state, &text);
         let text = if self.held.is_empty() { text } else { joined(&self.held, &text) };
         let (mut at, mut out) = (0, BytesMut::new());
-        let open = |from| if last { text.len() } else { patterns.open_end(&text, from) };
-        let mut end = open(0);
+        let mut end = if last { text.len() } else { text.len() - patterns.open(state) };
         // A secret that begins before the open end is certain: whatever comes, none can begin earlier or be longer.
         while let Some(found) = patterns.finder.find(Input::new(&text[..]).range(at..))
             && found.start() < end
@@ -145,10 +184,12 @@ impl Masker {
             out.extend_from_slice(MASK.as_bytes());
             at = found.end();
             if at > end {
-                end = open(at);
+                state = patterns.walk(patterns.start, &text[at..]);
+                end = text.len() - patterns.open(state);
             }
         }
         self.held = Bytes::copy_from_slice(&text[end..]);
+        self.state = state;
         if out.is_empty() {
             return text.slice(at..end);
         }
