@@ -556,11 +556,9 @@ fn notifier(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<N
         "gitlab-status" => report.read(&own, path, &more).map(NotifierKind::GitlabStatus),
         _ => report.read(&own, path, &more).map(NotifierKind::GiteaStatus),
     };
-    if let Some(NotifierKind::Irc(irc)) = &kind {
-        for (key, message, help) in irc.faults() {
-            let at = [path, &[key.to_owned()]].concat();
-            report.push(&at, true, Fault::error("irc", message).help(help));
-        }
+    for (key, message, help) in kind.as_ref().map_or_else(Vec::new, NotifierKind::faults) {
+        let at = [path, &[key.to_owned()]].concat();
+        report.push(&at, true, Fault::error("notifier", message).help(help));
     }
     Some(Notifier { options: options?, kind: kind? })
 }

@@ -22,6 +22,7 @@ pub mod sections;
 mod settings;
 mod source;
 mod stored;
+pub mod supervised;
 pub mod values;
 
 pub use fault::{Fault, Faults, Note, Place, Severity};
@@ -37,8 +38,8 @@ pub use sections::database::{Database, DatabaseUrl};
 pub use sections::master::Master;
 pub use sections::mq::{Mq, MqUrl};
 pub use sections::notifiers::{
-    AddressRule, Channel, CommitStatus, Irc, IrcAct, Mail, Mode, Notifier, NotifierKind, NotifierOptions,
-    Per, Sasl, Webhook,
+    AddressRule, Channel, CommitStatus, Irc, IrcAct, Mail, MailAddress, MailDomain, Mode, Notifier, NotifierKind,
+    NotifierOptions, Per, PersonPattern, Relay, Sasl, Security, SmtpRelay, Webhook, is_repository,
 };
 pub use sections::schedulers::{
     ChangeScheduler, Filter, FilterInput, ForceScheduler, Parameter, ParameterKind, Scheduler,

@@ -5,6 +5,7 @@ mod duration;
 mod patterns;
 mod secret;
 mod size;
+mod template;
 mod url_password;
 
 pub use address::{Listen, Name, WebUrl};
@@ -13,6 +14,8 @@ pub use patterns::{FilePatterns, NameList, Patterns, Regex};
 pub use secret::Secret;
 pub(crate) use secret::{HERE, READ};
 pub use size::Size;
+pub(crate) use template::template_fault;
+pub use template::{Escape, Template, TemplateFault};
 pub(crate) use url_password::url_passwords;
 
 use std::fmt::Display;

@@ -6,14 +6,27 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
-use super::relay::Relay;
+use super::relay::{Relay, Security};
 use super::samples::checked;
 use crate::values::{Escape, Patterns, Regex, Secret, Size, Template, serde_fault, template_fault};
 
 /// Headers that Greenroom writes itself, and those that would send the mail elsewhere.
 const OWN_HEADERS: &[&str] = &[
-    "from", "sender", "to", "cc", "bcc", "subject", "date", "message-id", "in-reply-to", "references", "mime-version",
-    "auto-submitted", "list-id", "return-path", "received",
+    "from",
+    "sender",
+    "to",
+    "cc",
+    "bcc",
+    "subject",
+    "date",
+    "message-id",
+    "in-reply-to",
+    "references",
+    "mime-version",
+    "auto-submitted",
+    "list-id",
+    "return-path",
+    "received",
 ];
 
 /// The keys of a mail notifier.
@@ -65,6 +78,50 @@ pub struct Mail {
     /// The most addresses that one mail goes to.
     #[serde(default = "max_recipients")]
     pub max_recipients: NonZeroU32,
+}
+
+impl Mail {
+    /// What does not fit together: the key, what is wrong with it, and help.
+    pub(crate) fn faults(&self) -> Vec<(&'static str, &'static str, &'static str)> {
+        let mut faults = Vec::new();
+        if self.to.is_empty() && !self.interested {
+            let help = "add to = [\"team@example.org\"], interested = true, or both";
+            faults.push(("to", "nobody gets this mail", help));
+        }
+        let user = match &self.relay {
+            Relay::Smtp(it) => it.user.as_ref().map(|_| it),
+            Relay::Sendmail(_) => None,
+        };
+        match (user, &self.password) {
+            (Some(_), None) => {
+                faults.push((
+                    "password",
+                    "the relay's user has no password",
+                    "add password = { file = \"…\" }",
+                ));
+            }
+            (None, Some(_)) => {
+                let help = "write the user before the host: smtps://user@host";
+                faults.push(("password", "a password without a user is not used", help));
+            }
+            (Some(it), Some(_)) if it.security == Security::None && !it.is_local() => {
+                let help = "use smtp+starttls:// or smtps://";
+                faults.push(("relay", "the password would be sent for everybody on the way to read", help));
+            }
+            _ => {}
+        }
+        if !self.interested {
+            let given = [
+                ("lookup", !self.lookup.is_empty()),
+                ("domain", self.domain.is_some()),
+                ("domains", self.domains.is_some()),
+            ];
+            let unused = given.into_iter().filter(|(_, given)| *given);
+            let message = "this is about interested people, who get no mail";
+            faults.extend(unused.map(|(key, _)| (key, message, "add interested = true")));
+        }
+        faults
+    }
 }
 
 /// How a person becomes an address.
@@ -255,7 +312,10 @@ mod tests {
         let parse = |text: &str| MailAddress::parse(text).map(|it| (it.name, it.address));
         let ada = "ada@example.org".to_owned();
         assert_eq!(parse("ada@example.org"), Some((None, ada.clone())));
-        assert_eq!(parse(" Ada Lovelace <ada@example.org> "), Some((Some("Ada Lovelace".into()), ada.clone())));
+        assert_eq!(
+            parse(" Ada Lovelace <ada@example.org> "),
+            Some((Some("Ada Lovelace".into()), ada.clone()))
+        );
         assert_eq!(parse("\"Lovelace, Ada\" <ada@example.org>"), Some((Some("Lovelace, Ada".into()), ada)));
     }
 

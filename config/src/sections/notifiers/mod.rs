@@ -6,15 +6,18 @@
 mod commit_status;
 mod irc;
 mod mail;
+mod relay;
+mod samples;
 mod webhook;
 
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use commit_status::CommitStatus;
+pub use commit_status::{CommitStatus, is_repository};
 pub use irc::{Channel, Irc, IrcAct, Sasl};
-pub use mail::{AddressRule, Mail};
+pub use mail::{AddressRule, Mail, MailAddress, MailDomain, PersonPattern};
+pub use relay::{Relay, Security, SmtpRelay};
 pub use webhook::Webhook;
 
 use crate::expr::Expr;
@@ -44,6 +47,22 @@ pub enum NotifierKind {
     GitlabStatus(CommitStatus),
     /// `kind = "gitea-status"`: Gitea and Forgejo.
     GiteaStatus(CommitStatus),
+}
+
+impl NotifierKind {
+    /// What does not fit together: the key, what is wrong with it, and help.
+    pub(crate) fn faults(&self) -> Vec<(&'static str, &'static str, &'static str)> {
+        match self {
+            NotifierKind::Irc(it) => it.faults(),
+            NotifierKind::Mail(it) => it.faults(),
+            NotifierKind::Webhook(it) => it.faults(),
+            NotifierKind::GiteaStatus(it) if it.base_url.is_none() => {
+                let help = "add base-url = \"https://git.example.org/\"";
+                vec![("base-url", "Gitea and Forgejo run in many places, so this needs a URL", help)]
+            }
+            NotifierKind::GithubStatus(_) | NotifierKind::GitlabStatus(_) | NotifierKind::GiteaStatus(_) => Vec::new(),
+        }
+    }
 }
 
 /// The kinds of notifier, as written in `kind`.
