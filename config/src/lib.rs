@@ -17,6 +17,7 @@ mod layers;
 mod load;
 pub mod mask;
 mod reach;
+pub mod schema;
 mod secrets;
 pub mod sections;
 mod settings;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::expr::{Template, TemplateValue};
 use crate::sections::steps::Step;
@@ -26,7 +27,7 @@ impl std::ops::Deref for Builder {
 }
 
 /// The keys of a builder besides `steps`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct BuilderOptions {
     /// Names of workers; `None` is every worker.
@@ -50,7 +51,7 @@ pub struct BuilderOptions {
 }
 
 /// When older requests are dropped for newer ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Collapse {
     /// Every request becomes a build.

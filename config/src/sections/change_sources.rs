@@ -1,5 +1,6 @@
 //! `[change-sources.NAME]`: what finds new commits.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::values::{Duration, Patterns, serde_fault};
@@ -15,7 +16,7 @@ pub enum ChangeSource {
 pub(crate) const KINDS: &[&str] = &["git-poller"];
 
 /// Asks a git repository for new commits at an interval.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GitPoller {
     /// URL (or absolute path) that `git ls-remote` understands.

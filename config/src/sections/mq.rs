@@ -1,11 +1,12 @@
 //! `[mq]`: the bus that carries hints of new events.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::values::serde_fault;
 
 /// The `[mq]` section.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Mq {
     /// Which bus.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::values::{Duration, FilePatterns, NameList, Patterns, Regex};
 
@@ -40,7 +41,7 @@ impl Scheduler {
 }
 
 /// A scheduler that follows changes.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ChangeScheduler {
     /// A list of builders, or `"*"`.
@@ -58,7 +59,7 @@ pub struct ChangeScheduler {
 }
 
 /// Which changes a scheduler looks at: every field that is given must match, each by any one of its globs.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Filter {
     /// Branch; a change without one counts as the empty name.
@@ -107,7 +108,7 @@ impl Filter {
 }
 
 /// A scheduler that a person starts.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ForceScheduler {
     /// A list of builders, or `"*"`.
@@ -132,7 +133,7 @@ fn default_reason() -> String {
 }
 
 /// One field of the force dialogue.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Parameter {
     /// Name of the property that it becomes.
@@ -158,7 +159,7 @@ pub struct Parameter {
 }
 
 /// What a [`Parameter`] holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ParameterKind {
     /// One line.

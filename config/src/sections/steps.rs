@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use greenroom_model::Results;
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::expr::{Run, Template, TemplateValue};
 use crate::values::{Duration, Regex, serde_fault};
@@ -56,7 +57,7 @@ pub enum StepAction {
 pub(crate) const KINDS: &[&str] = &["shell", "git", "set-property"];
 
 /// The keys that every step has.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct StepOptions {
     /// Shown in lists; made from the command when left out.
@@ -118,7 +119,7 @@ fn duration_or_never<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 }
 
 /// A command.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ShellStep {
     /// A string for `sh -c`, or a list of arguments that is executed as it is.
@@ -131,7 +132,7 @@ pub struct ShellStep {
 }
 
 /// A checkout.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GitStep {
     /// URL to clone from.
@@ -151,11 +152,12 @@ pub struct GitStep {
     pub method: GitMethod,
     /// Fetch only so many commits: a number, or `true` for 1.
     #[serde(default, deserialize_with = "shallow")]
+    #[schemars(with = "Option<crate::schema::forms::Depth>")]
     pub shallow: Option<NonZeroU32>,
 }
 
 /// What a checkout keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GitMode {
     /// Fetch and reset; files that are not tracked stay.
@@ -166,7 +168,7 @@ pub enum GitMode {
 }
 
 /// How a full checkout begins clean.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GitMethod {
     /// Remove all untracked files, ignored ones too.
@@ -207,7 +209,7 @@ fn shallow<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU
 }
 
 /// A property, from an expression or from a command's output.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SetPropertyStep {
     /// Name of the property.
@@ -232,7 +234,7 @@ impl<'de> Deserialize<'de> for ExitCode {
 }
 
 /// The name of a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
 pub enum ResultName {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use greenroom_model::restart;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::values::Duration;
 
 /// The `[supervision]` section: defaults, then what differs by kind of actor, then by name.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Supervision {
     /// Which endings are followed by a restart.
@@ -45,7 +46,7 @@ pub struct Policy {
 }
 
 /// The part of a policy that a kind or a name changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[allow(missing_docs)]
 pub struct PolicyPatch {
@@ -59,7 +60,7 @@ pub struct PolicyPatch {
 }
 
 /// Which endings are followed by a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
     /// Every ending but a wanted stop.
@@ -71,7 +72,7 @@ pub enum Restart {
 }
 
 /// Who is restarted along with the one that ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     /// Nobody.

@@ -1,11 +1,12 @@
 //! `[www]`: the page, the API and the port that workers share with them.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::values::Listen;
 
 /// The `[www]` section.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Www {
     /// Address and port to listen on; port 0 lets the system choose.
@@ -17,7 +18,7 @@ pub struct Www {
 }
 
 /// How users are told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Auth {
     /// Whoever reaches the port may do everything; works only on a loopback address.
@@ -25,7 +26,7 @@ pub enum Auth {
 }
 
 /// A dialect of change hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChangeHook {
     /// Form fields or JSON in Buildbot's own words, at `/change_hook/base`.

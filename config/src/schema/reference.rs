@@ -1,0 +1,164 @@
+//! The reference of all keys, in Markdown.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::tables::{Kind, Section, steps};
+
+const HEAD: &str = "\
+# Configuration reference
+
+All tables and keys of a configuration file, with their types and defaults. This page is generated from the program's own types
+(`greenroom schema` prints the same as a JSON schema); how the parts play together, and what a `${{ … }}` may say, stands in the
+[user guide](../user-guide/configuration.md).
+
+| a type called … | is written |
+|---|---|
+| duration | a text with units: `\"30s\"`, `\"20m\"`, `\"1h 30m\"`, `\"50ms\"` (us, ms, s, m, h, d, w) |
+| size | a text with a unit: `\"1 MiB\"`, `\"500 kB\"`, `\"4096 B\"` (KiB, MiB, GiB, kB, MB, GB, B) |
+| glob or list of globs | `\"release-*\"` or `[\"main\", \"release-*\"]`; any of them may match. In names `*` also matches `/`; in paths of files it stays within a directory, and `**` crosses them |
+| secret | the text itself, `{ file = \"PATH\" }`, `{ env = \"VARIABLE\" }` or `{ command = [\"PROGRAM\", …] }` |
+";
+
+/// Writes it.
+pub(super) fn write(sections: &[Section]) -> String {
+    let mut page = HEAD.to_owned();
+    for section in sections {
+        let name =
+            if section.keyed { format!("[{}.NAME]", section.name) } else { format!("[{}]", section.name) };
+        write_section(&mut page, section, &name);
+        if section.name == "builders" {
+            write_section(&mut page, &steps(), "[[builders.NAME.steps]]");
+        }
+    }
+    page
+}
+
+fn write_section(page: &mut String, section: &Section, name: &str) {
+    heading(page, 2, &format!("`{name}`"), section.about);
+    if let Some(common) = &section.common {
+        let _ = writeln!(page, "\nKeys of every kind:");
+        keys(page, common, name);
+    }
+    for kind in &section.kinds {
+        if let Some(word) = kind.word {
+            let default = if kind.is_default { " (or no `kind`)" } else { "" };
+            heading(page, 3, &format!("`kind = \"{word}\"`{default}"), kind.about);
+        }
+        keys(page, &kind.keys, name);
+        nested(page, kind, name);
+    }
+}
+
+fn heading(page: &mut String, level: usize, title: &str, about: &str) {
+    let _ = writeln!(page, "\n{} {title}\n\n{about}", "#".repeat(level));
+}
+
+/// A table of keys.
+fn keys(page: &mut String, object: &Value, name: &str) {
+    let Some(properties) = object["properties"].as_object().filter(|it| !it.is_empty()) else { return };
+    let _ = writeln!(page, "\n| key | type | default | meaning |\n|---|---|---|---|");
+    for (key, schema) in properties {
+        let needed = object["required"].as_array().is_some_and(|it| it.iter().any(|it| it == key));
+        let default = match schema.get("default") {
+            Some(value) => format!("`{}`", toml_text(value)),
+            None if needed => "**needed**".to_owned(),
+            None => String::new(),
+        };
+        let mut meaning = schema["description"].as_str().unwrap_or_default().to_owned();
+        for (word, about) in words(schema) {
+            let _ = write!(meaning, "{}`\"{word}\"`: {about}", if meaning.is_empty() { "" } else { "<br>" });
+        }
+        let mut kind = form(schema);
+        if name.starts_with("[[builders") || key != "steps" {
+            if below(schema).is_some() {
+                kind.push_str(", see below");
+            }
+        }
+        let _ = writeln!(page, "| `{key}` | {} | {} | {} |", cell(&kind), cell(&default), cell(&meaning));
+    }
+}
+
+/// The tables within a table, with headings of their own.
+fn nested(page: &mut String, kind: &Kind, name: &str) {
+    for (key, schema) in
+        kind.keys["properties"].as_object().into_iter().flatten().filter(|(key, _)| *key != "steps")
+    {
+        if let Some(object) = below(schema) {
+            let _ = writeln!(page, "\n#### `{key}` of `{name}`");
+            keys(page, object, name);
+        }
+    }
+}
+
+/// The object with keys of its own that a value is, or that its elements are.
+fn below(schema: &Value) -> Option<&Value> {
+    let is_table = |it: &&Value| it["properties"].is_object() && it.get("x-form").is_none();
+    [schema, &schema["items"], &schema["additionalProperties"]].into_iter().find(is_table)
+}
+
+/// The words that a value may be, with what they mean.
+fn words(schema: &Value) -> Vec<(&str, &str)> {
+    let choices = schema["oneOf"].as_array().or_else(|| schema["items"]["oneOf"].as_array());
+    choices
+        .into_iter()
+        .flatten()
+        .filter_map(|it| Some((it["const"].as_str()?, it["description"].as_str()?)))
+        .collect()
+}
+
+/// The type in words.
+fn form(schema: &Value) -> String {
+    if let Some(form) = schema["x-form"].as_str() {
+        return form.to_owned();
+    }
+    if let Some(choices) = schema["oneOf"].as_array().or_else(|| schema["anyOf"].as_array()) {
+        let forms: Vec<String> = choices.iter().map(form).collect();
+        return forms.join(" or ");
+    }
+    if let Some(word) = schema["const"].as_str() {
+        return format!("`\"{word}\"`");
+    }
+    if let Some(words) = schema["enum"].as_array() {
+        let words: Vec<String> = words.iter().map(|it| format!("`{it}`")).collect();
+        return words.join(" or ");
+    }
+    match schema["type"].as_str() {
+        Some("integer") => match schema["minimum"].as_u64() {
+            Some(minimum @ 1..) => format!("whole number, at least {minimum}"),
+            _ => "whole number".to_owned(),
+        },
+        Some("boolean") => "true or false".to_owned(),
+        Some("string") => "text".to_owned(),
+        Some("array") => format!("list of {}", form(&schema["items"])),
+        Some("object") if schema["properties"].is_object() => "table".to_owned(),
+        Some("object") => match &schema["additionalProperties"] {
+            Value::Object(value) if !value.is_empty() => {
+                format!("table of {}", form(&schema["additionalProperties"]))
+            }
+            _ => match schema["patternProperties"].as_object().and_then(|it| it.values().next()) {
+                Some(value) => format!("table of {}", form(value)),
+                None => "table".to_owned(),
+            },
+        },
+        _ => "any value".to_owned(),
+    }
+}
+
+/// A default as TOML would say it.
+fn toml_text(value: &Value) -> String {
+    match value {
+        Value::Object(table) => {
+            let entries: Vec<String> =
+                table.iter().map(|(key, it)| format!("{key} = {}", toml_text(it))).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        Value::Array(list) => format!("[{}]", list.iter().map(toml_text).collect::<Vec<_>>().join(", ")),
+        scalar => scalar.to_string(),
+    }
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
