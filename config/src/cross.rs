@@ -9,18 +9,16 @@ use crate::fault::{Fault, suggest};
 use crate::sections::change_sources::ChangeSource;
 use crate::sections::schedulers::{ForceScheduler, Parameter, ParameterKind, Scheduler};
 use crate::sections::steps::{GitMethod, GitMode, StepAction};
-use crate::sections::supervision::Strategy;
 use crate::sections::workers::WorkerKind;
 use crate::sections::www::Auth;
 use crate::values::{NameList, url_passwords};
-use crate::{effect, reach};
+use crate::{effect, reach, supervised};
 
 /// Checks everything that could be read; names in lists also where the table around them could not.
 pub(crate) fn check(merged: &Value, parts: &Parts, report: &mut Report<'_>) {
     references(merged, parts, report, ("schedulers", "builders"), "builder");
     references(merged, parts, report, ("builders", "workers"), "worker");
     www(parts, report);
-    strategies(parts, report);
     workers(parts, report);
     change_sources(parts, report);
     schedulers(parts, report);
@@ -28,6 +26,7 @@ pub(crate) fn check(merged: &Value, parts: &Parts, report: &mut Report<'_>) {
     unused(parts, report);
     reach::check(parts, report);
     effect::check(parts, report);
+    supervised::check(parts, report);
 }
 
 fn path(parts: &[&str]) -> Vec<String> {
@@ -42,22 +41,6 @@ fn www(parts: &Parts, report: &mut Report<'_>) {
         let message = "with auth = \"none\" everybody who reaches this address may do everything";
         let help = format!("listen on 127.0.0.1:{} and put a proxy before it", www.listen.0.port());
         report.push(&path(&["www", "listen"]), false, Fault::error("open-to-all", message).help(help));
-    }
-}
-
-/// Groups, which the other strategies are about, cannot be declared yet.
-fn strategies(parts: &Parts, report: &mut Report<'_>) {
-    let Some(supervision) = &parts.supervision else { return };
-    let patches = [("kinds", &supervision.kinds), ("names", &supervision.names)].into_iter();
-    let patches = patches.flat_map(|(section, map)| {
-        map.iter().map(move |(name, it)| (path(&["supervision", section, name, "strategy"]), it.strategy))
-    });
-    let whole = (path(&["supervision", "strategy"]), Some(supervision.strategy));
-    for (at, strategy) in std::iter::once(whole).chain(patches) {
-        if strategy.is_some_and(|it| it != Strategy::OneForOne) {
-            let fault = Fault::warning("no-effect", "every actor is restarted alone in this version");
-            report.push(&at, false, fault.help("write \"one-for-one\", or leave it out"));
-        }
     }
 }
 

@@ -74,6 +74,16 @@ pub const CODES: &[Code] = &[
          probably not what was meant.",
     ),
     code(
+        "no-group",
+        "A `strategy` other than one-for-one is for supervisors whose children rest on each other, so that restarting others along with one \
+         that ended makes sense. This is none of them; the help line names those that are.",
+    ),
+    code(
+        "no-pause",
+        "A backoff whose longest wait is zero: what fails at once is restarted at once, until its supervisor gives up. Some milliseconds \
+         cost nothing and spare the machine.",
+    ),
+    code(
         "no-steps",
         "A builder without steps would build nothing. Give it at least one `[[builders.NAME.steps]]`.",
     ),
@@ -90,6 +100,11 @@ pub const CODES: &[Code] = &[
     code(
         "syntax",
         "The text is not TOML. Other faults of this file are not looked for until it is: what stands behind a fault of syntax is not certain.",
+    ),
+    code(
+        "too-short",
+        "A time so short that what is well would be taken for ill. An actor that waits for the database gives a sign of life every 11 seconds; \
+         with a `hang-after` under that it would be ended as hung whenever the database is away.",
     ),
     code(
         "unknown-key",
@@ -118,6 +133,11 @@ pub const CODES: &[Code] = &[
         "unused",
         "Something is declared that nothing refers to: a builder that no scheduler asks, a worker that no builder uses, a change source whose \
          changes nobody follows. It is harmless, but probably a reference is missing.",
+    ),
+    code(
+        "vital-actor",
+        "A restart type that the actor cannot have: without it the master would go on in appearance only, or its life is bound to \
+         something (a connection, a build) that says by itself when it ends. Other knobs, such as `backoff` and `intensity`, may be set.",
     ),
     code(
         "wrong-type",

@@ -187,11 +187,74 @@ fn types_and_values() {
 }
 
 #[test]
-fn strategies_that_have_no_effect_yet() {
+fn supervision_of_what_is_not_there() {
     check(
-        with("[supervision]\nstrategy = 'one-for-all'\n[supervision.kinds.x]\nstrategy = 'one-for-one'\n"),
+        with("[supervision.kinds.biuld]\nintensity = 3\n[supervision.kinds.supervisor]\nintensity = 3\n"),
+        &["1:20 unknown-kind: there is no kind of actor called `biuld` [biuld] (did you mean `build`?)"],
+    );
+    check(
+        with("[supervision.names.distribotor]\nintensity = 3\n[supervision.names.'scheduler/']\nintensity = 3\n"),
         &[
-            "2:12 no-effect: every actor is restarted alone in this version ['one-for-all'] (write \"one-for-one\", or leave it out)",
+            "1:20 unknown-name: no actor is ever called `distribotor` [distribotor] (did you mean `distributor`?)",
+            "3:20 unknown-name: no actor is ever called `scheduler/` ['scheduler/'] (did you mean `schedulers`?)",
+        ],
+    );
+    check(
+        with(
+            "[supervision.names.'scheduler/al']\nintensity = 3\n[supervision.names.'build/7']\ngrace = '1s'\n\
+             [workers.far]\npassword = 'x'\n[supervision.names.'local-worker/far']\ngrace = '1s'\n",
+        ),
+        &[
+            "1:20 unknown-name: `scheduler/al` never lives: there is no `al` in [schedulers] ['scheduler/al'] (did you mean `scheduler/all`?)",
+            "7:20 unknown-name: the worker `far` is not local: no `local-worker/far` is ever started ['local-worker/far'] (did you mean `local-worker/local`?)",
+        ],
+    );
+}
+
+#[test]
+fn supervision_that_cannot_be_meant() {
+    check(
+        with(
+            "[supervision]\nstrategy = 'one-for-all'\nintensity = 0\n[supervision.names.process]\nstrategy = 'rest-for-one'\n",
+        ),
+        &[],
+    );
+    check(
+        with(
+            "[supervision.names.sessions]\nstrategy = 'rest-for-one'\n[supervision.kinds.build]\nstrategy = 'one-for-all'\n",
+        ),
+        &[
+            "2:12 no-group: the children of `sessions` do not rest on each other ['rest-for-one'] (supervisors that take it: root, data-layer, link, process, builders)",
+            "4:12 no-group: `build` is an actor: it restarts nobody ['one-for-all'] (supervisors that take it: root, data-layer, link, process, builders)",
+        ],
+    );
+    check(
+        with("[supervision]\nrestart = 'temporary'\nperiod = '0s'\nhang-after = '0s'\nbackoff = { min = '0s', max = '0s' }\n"),
+        &[
+            "2:11 vital-actor: with this as the default, actors that the master cannot do without would not come back ['temporary'] (say it for those that you mean: [supervision.kinds.git-poller])",
+            "3:10 bad-value: it cannot be zero: nothing would ever be counted ['0s'] (intensity = 0 lets nothing be restarted)",
+            "4:14 bad-value: it cannot be zero: every actor would count as hung ['0s']",
+            "5:11 no-pause: restarts follow each other without a pause [{ min = '0s', max = '0s' }]",
+        ],
+    );
+    check(
+        with(
+            "[supervision.kinds.db-writer]\nrestart = 'temporary'\n[supervision.names.'build/7']\nrestart = 'permanent'\n\
+             [supervision.kinds.worker-session]\nintensity = 3\n[supervision.kinds.git-poller]\nrestart = 'temporary'\n\
+             backoff = { min = '1s', max = '2s' }\n[supervision.names.builds]\nrestart = 'transient'\n",
+        ),
+        &[
+            "2:11 vital-actor: `db-writer` cannot be temporary: without it nothing can be stored ['temporary'] (write \"permanent\" or \"transient\")",
+            "4:11 vital-actor: `build` cannot be permanent: a build is born again until it has ended, and not after that ['permanent'] (write \"transient\")",
+            "6:13 no-effect: what is temporary is never restarted [3]",
+            "9:11 no-effect: what is temporary is never restarted [{ min = '1s', max = '2s' }]",
+            "11:11 no-effect: a supervisor has no `restart` of its own ['transient'] (say it of its children)",
+        ],
+    );
+    check(
+        with("[supervision.kinds.notifier]\nhang-after = '2s'\n"),
+        &[
+            "2:14 too-short: after 2s a scheduler that waits for the database counts as hung ['2s'] (15s or more)",
         ],
     );
 }
