@@ -1,22 +1,30 @@
 //! `${{ … }}` in strings, and bare conditions: both are CEL over `prop`, `src`, `worker`, `builder`, `build` and `change`.
 //!
-//! Everything is read and checked when the configuration loads: syntax, size (4 KiB, 32 nested brackets), names. What is
-//! left for run time is evaluation over a [`Scope`]. CEL has no limit of cost, so evaluation is bounded by the length of
-//! lists and the nesting of `map`, `filter` and the like; still, **call `render` and `evaluate` from `spawn_blocking`**, never
-//! on an actor's thread.
+//! Everything is read and checked when the configuration loads: syntax, size (4 KiB, 32 nested brackets), names, types as far
+//! as they are certain. Where a recipe or a matrix says it, `param` and `matrix` are known then too, and `secret.NAME` may stand
+//! where its value stays out of sight: in a `run` text and in `env`.
+//!
+//! What is left for run time is evaluation over a [`Scope`]. It is bounded by the length of lists, the nesting of `map`,
+//! `filter` and the like, and the turns that they take; still, **call `render` and `evaluate` from `spawn_blocking`**, never on an
+//! actor's thread.
 //!
 //! In a `run` string an expression becomes an environment variable, never shell text: see [`RunString`].
 
+mod known;
+mod meter;
 mod program;
 mod run;
 mod scope;
 mod shell;
 mod template;
+mod types;
 
+pub(crate) use known::{with_constants, with_secrets};
 pub(crate) use program::on_big_stack;
 pub use program::{Expr, NAMES};
 pub use run::{Rendered, Run, RunArgv, RunString};
 pub use scope::Scope;
+pub(crate) use template::{Secrets, Segment, environment, split, to_text};
 pub use template::{Template, TemplateValue};
 
 use std::ops::Range;

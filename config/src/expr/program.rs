@@ -4,16 +4,17 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use cel::common::ast::{EntryExpr, Expr as Ast, IdedExpr};
+use cel::common::ast::{EntryExpr, Expr as Ast, IdedExpr, LiteralValue};
 use cel::{Env, ExecutionError, Program};
+use serde_json::Value as Json;
 
-use super::ExprError;
+use super::known::{self, CONSTANTS, SECRET};
+use super::meter::{self, Meter};
 use super::scope::{Scope, from_cel};
+use super::{ExprError, types};
 
-/// The names that an expression may use.
+/// The names that every expression may use.
 pub const NAMES: &[&str] = &["prop", "src", "worker", "builder", "build", "change"];
-/// Kept for later: nothing can define a secret yet.
-const RESERVED: &str = "secret";
 
 /// The longest expression, in bytes.
 const MAX_SOURCE: usize = 4 * 1024;
@@ -84,7 +85,26 @@ pub struct Expr(Arc<Inner>);
 
 struct Inner {
     source: String,
-    program: Program,
+    /// What is evaluated: as parsed, with its loops counted.
+    root: IdedExpr,
+    uses: Uses,
+    /// The values of the names that are known when the configuration loads.
+    constants: Vec<(&'static str, Json)>,
+}
+
+/// What an expression speaks of.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Uses {
+    /// Names whose values are known only at run time.
+    runtime: bool,
+    /// Names whose values are known when the configuration loads.
+    constants: bool,
+    /// The secrets, as they are called in `[secrets]`.
+    secrets: Vec<String>,
+    /// How often a name stands within a loop.
+    names: u64,
+    /// Whether it goes through lists.
+    loops: bool,
 }
 
 impl Expr {
@@ -93,10 +113,38 @@ impl Expr {
     /// # Errors
     /// When it is too long, nested too deeply, malformed, or uses a name that does not exist; the span is in `source`.
     pub fn parse(source: &str) -> Result<Self, ExprError> {
+        let expr = Self::parse_anywhere(source)?;
+        match expr.secrets() {
+            [] => Ok(expr),
+            _ => Err(ExprError::new(
+                "a secret cannot stand here, where people would see it",
+                "use it in a `run` text or in `env`",
+                source.find(SECRET).map_or(expr.span(), |at| at..at + SECRET.len()),
+            )),
+        }
+    }
+
+    /// As [`Expr::parse`], for places where a secret may stand.
+    pub(crate) fn parse_anywhere(source: &str) -> Result<Self, ExprError> {
         let all = 0..source.len();
         check_size(source)?;
         let owned = source.to_owned();
         on_big_stack(move || compile(owned)).unwrap_or_else(|message| Err(ExprError::new(message, "", all)))
+    }
+
+    /// Compiles a condition.
+    ///
+    /// # Errors
+    /// As [`Expr::parse`], and when it certainly gives anything but true or false.
+    pub fn parse_condition(source: &str) -> Result<Self, ExprError> {
+        let expr = Self::parse(source)?;
+        match types::of(&expr.0.root) {
+            Some(known) if known != types::Type::Bool => {
+                let message = format!("a condition must be true or false, and this is {}", known.words());
+                Err(ExprError::new(message, "compare it with something", expr.span()))
+            }
+            _ => Ok(expr),
+        }
     }
 
     /// The value.
@@ -104,9 +152,19 @@ impl Expr {
     /// # Errors
     /// When evaluation fails, or gives something that JSON cannot hold.
     pub fn evaluate(&self, scope: &Scope) -> Result<serde_json::Value, ExprError> {
-        let context = scope.context(&ENV);
-        let root = self.raw_argument().unwrap_or_else(|| self.0.program.expression());
-        let value = cel::Value::resolve(root, &context).map_err(|error| self.failure(&error))?;
+        let mut context = scope.context(&ENV, &self.0.constants)?;
+        let meter = self.0.uses.loops.then(|| Meter::start(&mut context, self.0.uses.names, scope));
+        let root = self.raw_argument().unwrap_or(&self.0.root);
+        let value = cel::Value::resolve(root, &context);
+        if let Some(why) = meter.and_then(|it| it.exceeded()) {
+            let message = format!("`{}` {why}", self.0.source.trim());
+            return Err(ExprError::new(
+                message,
+                "go through shorter lists, or through fewer of them",
+                self.span(),
+            ));
+        }
+        let value = value.map_err(|error| self.failure(&error))?;
         from_cel(&value).map_err(|message| ExprError::new(message, "", 0..self.0.source.len()))
     }
 
@@ -130,13 +188,23 @@ impl Expr {
         &self.0.source
     }
 
+    /// The names of the secrets in it, as `[secrets]` has them.
+    pub(crate) fn secrets(&self) -> &[String] {
+        &self.0.uses.secrets
+    }
+
+    /// Whether its value is known when the configuration loads.
+    pub(crate) fn is_constant(&self) -> bool {
+        self.0.uses.constants && !self.0.uses.runtime && self.0.uses.secrets.is_empty()
+    }
+
     fn span(&self) -> Range<usize> {
         0..self.0.source.len()
     }
 
     /// The `x` of an expression that is `raw(x)`.
     fn raw_argument(&self) -> Option<&IdedExpr> {
-        match &self.0.program.expression().expr {
+        match &self.0.root.expr {
             Ast::Call(call) if call.func_name == "raw" && call.target.is_none() => call.args.first(),
             _ => None,
         }
@@ -164,7 +232,7 @@ impl Expr {
 
 impl PartialEq for Expr {
     fn eq(&self, other: &Self) -> bool {
-        self.0.source == other.0.source
+        self.0.source == other.0.source && self.0.constants == other.0.constants
     }
 }
 
@@ -200,9 +268,17 @@ fn check_size(source: &str) -> Result<(), ExprError> {
 /// On the big stack: the tree that comes out may be deep, also when it is dropped again.
 fn compile(source: String) -> Result<Expr, ExprError> {
     let program = Program::compile(&source).map_err(|errors| syntax_error(&source, &errors))?;
-    let mut check = Check { source: &source, program: &program, bound: Vec::new() };
+    let mut check = Check { source: &source, program: &program, bound: Vec::new(), uses: Uses::default() };
     check.visit(program.expression(), 0, 0)?;
-    Ok(Expr(Arc::new(Inner { source, program })))
+    let uses = check.uses;
+    types::check(program.expression()).map_err(|fault| {
+        let span = span_of(&source, &program, fault.at);
+        ExprError::new(fault.message, fault.help, span)
+    })?;
+    let mut root = program.expression().clone();
+    meter::count_loops(&mut root);
+    let constants = if uses.constants { known::constants() } else { Vec::new() };
+    Ok(Expr(Arc::new(Inner { source, root, uses, constants })))
 }
 
 fn syntax_error(source: &str, errors: &cel::ParseErrors) -> ExprError {
@@ -235,6 +311,7 @@ struct Check<'a> {
     source: &'a str,
     program: &'a Program,
     bound: Vec<&'a str>,
+    uses: Uses,
 }
 
 impl<'a> Check<'a> {
@@ -246,7 +323,20 @@ impl<'a> Check<'a> {
         match &node.expr {
             Ast::Unspecified | Ast::Literal(_) => Ok(()),
             Ast::Ident(name) => self.name(name, node),
-            Ast::Select(select) => self.visit(&select.operand, next, loops),
+            Ast::Select(select) => match (&select.operand.expr, select.test) {
+                (Ast::Ident(name), test) if self.is_free(name) && name == SECRET => {
+                    if test {
+                        let help = "`greenroom check` finds out whether there is one";
+                        return Err(self.fault(node, "has() cannot ask for a secret", help));
+                    }
+                    self.secret(&select.field, node)
+                }
+                (Ast::Ident(name), false) if self.is_free(name) => {
+                    self.visit(&select.operand, next, loops)?;
+                    self.field(name, &select.field, node)
+                }
+                _ => self.visit(&select.operand, next, loops),
+            },
             Ast::List(list) => list.elements.iter().try_for_each(|it| self.visit(it, next, loops)),
             Ast::Struct(_) => {
                 Err(self.fault(node, "messages cannot be made here", "use a map: {'key': value}"))
@@ -259,6 +349,15 @@ impl<'a> Check<'a> {
                 EntryExpr::StructField(field) => self.visit(&field.value, next, loops),
             }),
             Ast::Call(call) => {
+                if let [Ast::Ident(name), Ast::Literal(LiteralValue::String(key))] =
+                    call.args.iter().map(|it| &it.expr).collect::<Vec<_>>()[..]
+                    && call.func_name == "_[_]"
+                    && self.is_free(name)
+                    && name == SECRET
+                {
+                    let key = key.inner().to_owned();
+                    return self.secret(&key, node);
+                }
                 let operator = !call.func_name.starts_with(|it: char| it.is_ascii_alphabetic());
                 if !operator && !FUNCTIONS.contains(&call.func_name.as_str()) {
                     let help = suggestion(&call.func_name, FUNCTIONS);
@@ -276,6 +375,7 @@ impl<'a> Check<'a> {
                 if loops == MAX_LOOPS {
                     return Err(self.fault(node, "more than two nested loops over lists", ""));
                 }
+                self.uses.loops = true;
                 self.visit(&it.iter_range, next, loops)?;
                 self.visit(&it.accu_init, next, loops)?;
                 let before = self.bound.len();
@@ -290,18 +390,49 @@ impl<'a> Check<'a> {
         }
     }
 
+    fn is_free(&self, name: &str) -> bool {
+        !self.bound.contains(&name)
+    }
+
     fn name(&mut self, name: &'a str, node: &IdedExpr) -> Result<(), ExprError> {
+        self.uses.names += u64::from(!self.bound.is_empty() && !name.starts_with('@'));
         if name.starts_with('@') || self.bound.contains(&name) || TYPES.contains(&name) {
             return Ok(());
         }
         if NAMES.contains(&name) {
+            self.uses.runtime = true;
             return Ok(());
         }
-        if name == RESERVED {
-            let help = "give it to the worker itself, such as in its environment or a file";
-            return Err(self.fault(node, "there are no secrets in expressions yet", help));
+        if CONSTANTS.contains(&name) {
+            self.uses.constants = true;
+            return match known::is_here(name) {
+                true => Ok(()),
+                false => Err(self.fault(node, format!("there is no `{name}` here"), known::where_is(name))),
+            };
         }
-        Err(self.fault(node, format!("unknown name `{name}`"), suggestion(name, NAMES)))
+        if name == SECRET {
+            return Err(self.fault(node, "name one secret", "write secret.NAME"));
+        }
+        Err(self.fault(node, format!("unknown name `{name}`"), suggestion(name, &known::names())))
+    }
+
+    fn secret(&mut self, name: &str, node: &IdedExpr) -> Result<(), ExprError> {
+        self.uses.names += 1;
+        match known::secret(name) {
+            Ok(name) => {
+                self.uses.secrets.push(name);
+                Ok(())
+            }
+            Err(help) => Err(self.fault(node, format!("there is no secret `{name}`"), help)),
+        }
+    }
+
+    /// A field of a name whose fields are known.
+    fn field(&mut self, name: &str, field: &str, node: &IdedExpr) -> Result<(), ExprError> {
+        match known::field(name, field) {
+            Ok(()) => Ok(()),
+            Err(help) => Err(self.fault(node, format!("`{name}` has no `{field}`"), help)),
+        }
     }
 
     /// About a function's name; the place of a call is its bracket.
@@ -321,13 +452,17 @@ impl<'a> Check<'a> {
     }
 
     fn fault(&self, node: &IdedExpr, message: impl Into<String>, help: impl Into<String>) -> ExprError {
-        // Both ends are bytes, the end that of the last one.
-        let offset = |at: u32| self.source.ceil_char_boundary(usize::try_from(at).unwrap_or(usize::MAX));
-        let span = match self.program.source_info().offset_for(node.id) {
-            Some((start, stop)) => offset(start)..offset(stop.saturating_add(1)),
-            None => 0..self.source.len(),
-        };
-        ExprError::new(message, help, span)
+        ExprError::new(message, help, span_of(self.source, self.program, node.id))
+    }
+}
+
+/// The place of a node in the source.
+fn span_of(source: &str, program: &Program, id: u64) -> Range<usize> {
+    // Both ends are bytes, the end that of the last one.
+    let offset = |at: u32| source.ceil_char_boundary(usize::try_from(at).unwrap_or(usize::MAX));
+    match program.source_info().offset_for(id) {
+        Some((start, stop)) => offset(start)..offset(stop.saturating_add(1)),
+        None => 0..source.len(),
     }
 }
 
@@ -412,14 +547,49 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_refused_and_missing_properties_named() {
-        for source in ["secret.token == 'x'", "has(secret.token)", "[1].map(x, secret)"] {
+    fn secrets_are_refused_where_people_would_see_them_and_missing_properties_named() {
+        for source in ["secret.token == 'x'", "[1].map(x, secret.token)", "secret['token']"] {
             let (message, _, at) = fault(source);
-            assert_eq!(message, "there are no secrets in expressions yet", "{source}");
-            assert!(at.contains("secret"), "{source}: {at}");
+            assert_eq!(message, "a secret cannot stand here, where people would see it", "{source}");
+            assert_eq!(at, "secret");
         }
+        assert_eq!(fault("has(secret.token)").0, "has() cannot ask for a secret");
+        assert_eq!(fault("[1].map(x, secret)").0, "name one secret");
         let error = Expr::parse("prop.nothing").unwrap().evaluate(&scope()).unwrap_err();
         assert_eq!(error.message, "`prop.nothing`: there is no `nothing`");
+    }
+
+    #[test]
+    fn loops_are_bounded_whatever_they_do_with_errors() {
+        let mut scope = Scope::new();
+        scope.set("prop", json!({"l": vec![1; 1_000], "s": "x".repeat(60_000)})).unwrap();
+        let evaluate = |source: &str| Expr::parse(source).unwrap().evaluate(&scope);
+        assert_eq!(
+            evaluate("prop.l.filter(x, x > 1).size() + prop.l.map(x, x).size()").unwrap(),
+            json!(1_000)
+        );
+        for source in [
+            "prop.l.map(a, prop.l.map(b, prop.s + prop.s)).size()",
+            "prop.l.exists(a, prop.l.exists(b, prop.s + prop.s == 'y'))",
+            "prop.l.all(a, prop.l.filter(b, prop.s.matches('y')).size() == 0)",
+            "prop.l.exists_one(a, prop.l.exists_one(b, prop.s == 'y'))",
+        ] {
+            let begun = std::time::Instant::now();
+            let error = evaluate(source).unwrap_err();
+            assert!(error.message.ends_with("takes too many turns through its lists"), "{}", error.message);
+            assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{source}");
+        }
+    }
+
+    #[test]
+    fn types_that_cannot_fit_are_faults() {
+        assert_eq!(fault("src.branch == 5").0, "a string is never equal to a whole number");
+        assert_eq!(fault("!src.branch").0, "`!` wants true or false, not a string");
+        assert_eq!(fault("build.number + 'x'").0, "`+` cannot add a string to a whole number");
+        assert_eq!(fault("change.brunch").1, "did you mean `branch`?");
+        let error = Expr::parse_condition("src.branch").unwrap_err();
+        assert_eq!(error.message, "a condition must be true or false, and this is a string");
+        assert!(Expr::parse_condition("prop.x").is_ok());
     }
 
     #[test]

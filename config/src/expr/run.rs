@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 
 use super::shell::{self, Place};
-use super::template::{Segment, evaluate, split, to_text};
+use super::template::{Secrets, Segment, evaluate, split, to_text};
 use super::{Expr, ExprError, Scope, Template};
 use crate::values::serde_fault;
 
@@ -61,26 +61,42 @@ impl RunString {
         if text.contains('\0') {
             return Err(ExprError::new("a script cannot hold a NUL character", "", 0..text.len()));
         }
-        let segments = split(text)?;
+        let segments = split(text, Secrets::Allowed)?;
         let mut places = shell::places(&segments).into_iter();
         let mut pieces = Vec::with_capacity(segments.len());
-        let mut index = 0;
+        let (mut index, mut shown, mut at) = (0, String::new(), 0);
         for segment in segments {
             match segment {
                 Segment::Text(text) => pieces.push(Piece::Text(text)),
                 Segment::Expr(expr, span) if expr.is_raw() => {
                     places.next();
+                    if !expr.secrets().is_empty() {
+                        let help = "leave raw() out: it becomes a variable then";
+                        return Err(ExprError::new("a secret cannot become shell text", help, span));
+                    }
                     pieces.push(Piece::Raw(expr, span));
                 }
                 Segment::Expr(expr, span) => {
-                    let reference = reference(places.next(), index, &span)?;
+                    let place = places.next();
+                    let known = expr.is_constant().then(|| value(&expr, &span, &Scope::new())).transpose()?;
+                    if let Some(known) = &known {
+                        shown.push_str(&text[at..span.start]);
+                        shown.push_str(&known.replace("${{", "$${{"));
+                        at = span.end;
+                    }
+                    if let Some(folded) = known.and_then(|it| shell::quoted(&it, place)) {
+                        pieces.push(Piece::Text(folded));
+                        continue;
+                    }
+                    let reference = reference(place, index, &span)?;
                     index += 1;
                     pieces.push(Piece::Text(reference));
                     pieces.push(Piece::Variable(expr, span));
                 }
             }
         }
-        Ok(RunString { source: text.to_owned(), pieces })
+        shown.push_str(&text[at..]);
+        Ok(RunString { source: shown, pieces })
     }
 
     /// The script, and the environment that its expressions became.
@@ -100,9 +116,20 @@ impl RunString {
         Ok(Rendered { script, env })
     }
 
-    /// The text as written.
+    /// The text as written, with the values that are known.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The names of the secrets in it.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.pieces
+            .iter()
+            .flat_map(|piece| match piece {
+                Piece::Text(_) => &[],
+                Piece::Variable(expr, _) | Piece::Raw(expr, _) => expr.secrets(),
+            })
+            .map(String::as_str)
     }
 }
 

@@ -18,6 +18,10 @@ const MAX_LIST: usize = 1_000;
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     variables: Vec<(&'static str, cel::Value)>,
+    /// Kept apart, so that nothing shows them.
+    secrets: Vec<(String, crate::values::Secret)>,
+    /// The longest text in it, in bytes.
+    largest: u64,
 }
 
 impl Scope {
@@ -34,6 +38,7 @@ impl Scope {
         let Some(name) = NAMES.iter().find(|it| **it == name) else {
             return Err(ExprError::new(format!("expressions have no name `{name}`"), "", 0..0));
         };
+        self.largest = self.largest.max(largest(&value));
         let value = to_cel(value, true)
             .map_err(|message| ExprError::new(format!("`{name}`: {message}"), "", 0..0))?;
         self.variables.retain(|(known, _)| known != name);
@@ -41,8 +46,34 @@ impl Scope {
         Ok(())
     }
 
-    pub(super) fn context(&self, env: &Arc<Env>) -> Context<'static, 'static> {
+    /// Adds a secret, for expressions that name it.
+    pub fn set_secret(&mut self, name: &str, secret: crate::values::Secret) {
+        self.secrets.push((name.to_owned(), secret));
+    }
+
+    pub(super) fn largest(&self) -> u64 {
+        self.largest
+    }
+
+    /// The names with their values, `constants` among them.
+    pub(super) fn context(
+        &self,
+        env: &Arc<Env>,
+        constants: &[(&'static str, Json)],
+    ) -> Result<Context<'static, 'static>, ExprError> {
         let mut context = Context::with_env(Arc::clone(env));
+        for (name, value) in constants {
+            let value = to_cel(value.clone(), true)
+                .map_err(|message| ExprError::new(format!("`{name}`: {message}"), "", 0..0))?;
+            context.add_variable_from_value(*name, value);
+        }
+        if !self.secrets.is_empty() {
+            let secrets = self.secrets.iter();
+            let secrets = secrets.map(|(name, it)| (name.clone(), Json::from(it.expose()))).collect();
+            let value =
+                to_cel(Json::Object(secrets), true).map_err(|message| ExprError::new(message, "", 0..0))?;
+            context.add_variable_from_value(super::known::SECRET, value);
+        }
         for (name, value) in &self.variables {
             context.add_variable_from_value(*name, value.clone());
         }
@@ -54,7 +85,17 @@ impl Scope {
                 );
             }
         }
-        context
+        Ok(context)
+    }
+}
+
+/// The longest text in a value, in bytes.
+fn largest(value: &Json) -> u64 {
+    match value {
+        Json::String(text) => u64::try_from(text.len()).unwrap_or(u64::MAX),
+        Json::Array(list) => list.iter().map(largest).max().unwrap_or(0),
+        Json::Object(map) => map.values().map(largest).max().unwrap_or(0),
+        _ => 0,
     }
 }
 

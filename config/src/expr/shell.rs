@@ -67,6 +67,18 @@ const BEFORE_COMMAND: &[&str] = &[
     "nohup", "command",
 ];
 
+/// A value that is known when the configuration loads as it can stand in the script itself; none where a variable does better.
+pub(super) fn quoted(value: &str, place: Option<Place>) -> Option<String> {
+    let plain = |it: char| it.is_ascii_alphanumeric() || "_-./:=@%+,".contains(it);
+    match place? {
+        BACKSLASH | HERE_MARK => None,
+        _ if !value.is_empty() && value.chars().all(plain) => Some(value.to_owned()),
+        SINGLE => Some(value.replace('\'', r"'\''")),
+        QUOTED_HERE if !value.contains('\n') => Some(value.to_owned()),
+        _ => None,
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Symbol {
     Char(char),

@@ -12,11 +12,28 @@ use super::{Expr, ExprError, Scope};
 
 /// A part of a string.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Segment {
+pub(crate) enum Segment {
     /// As it stands.
     Text(String),
     /// `${{ … }}`, with its place in the string.
     Expr(Expr, Range<usize>),
+}
+
+impl Segment {
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let names = match self {
+            Segment::Text(_) => &[],
+            Segment::Expr(expr, _) => expr.secrets(),
+        };
+        names.iter().map(String::as_str)
+    }
+}
+
+/// Whether a secret may stand in a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    Allowed,
+    Refused,
 }
 
 /// A string that may hold `${{ … }}`; `$${{` stands for the characters `${{` themselves.
@@ -32,7 +49,18 @@ impl Template {
     /// # Errors
     /// When a `${{` is not closed or an expression is malformed; the span is in `text`.
     pub fn parse(text: &str) -> Result<Self, ExprError> {
-        let segments = split(text)?;
+        Self::of(text, split(text, Secrets::Refused)?)
+    }
+
+    /// As [`Template::parse`], for a value that becomes an environment variable: a secret may stand in it.
+    ///
+    /// # Errors
+    /// As [`Template::parse`].
+    pub fn parse_environment(text: &str) -> Result<Self, ExprError> {
+        Self::of(text, split(text, Secrets::Allowed)?)
+    }
+
+    fn of(text: &str, segments: Vec<Segment>) -> Result<Self, ExprError> {
         for segment in &segments {
             if let Segment::Expr(expr, span) = segment
                 && expr.is_raw()
@@ -56,6 +84,11 @@ impl Template {
             [Segment::Text(text)] => Some(text),
             _ => None,
         }
+    }
+
+    /// The names of the secrets in it.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().flat_map(Segment::secrets)
     }
 
     /// The value: of the expression's own type when the template is one whole `${{ … }}`, else text.
@@ -108,7 +141,7 @@ pub(super) fn evaluate(expr: &Expr, span: &Range<usize>, scope: &Scope) -> Resul
 }
 
 /// A value as it stands in text.
-pub(super) fn to_text(value: &Json) -> String {
+pub(crate) fn to_text(value: &Json) -> String {
     match value {
         Json::Null => String::new(),
         Json::String(text) => text.clone(),
@@ -117,7 +150,7 @@ pub(super) fn to_text(value: &Json) -> String {
 }
 
 /// Takes a string apart.
-pub(super) fn split(text: &str) -> Result<Vec<Segment>, ExprError> {
+pub(crate) fn split(text: &str, secrets: Secrets) -> Result<Vec<Segment>, ExprError> {
     let mut segments = Vec::new();
     let mut plain = String::new();
     let mut at = 0;
@@ -138,7 +171,12 @@ pub(super) fn split(text: &str) -> Result<Vec<Segment>, ExprError> {
                 open..start,
             ));
         };
-        let expr = Expr::parse(&text[start..start + length]).map_err(|error| error.shifted(start))?;
+        let source = &text[start..start + length];
+        let expr = match secrets {
+            Secrets::Allowed => Expr::parse_anywhere(source),
+            Secrets::Refused => Expr::parse(source),
+        };
+        let expr = expr.map_err(|error| error.shifted(start))?;
         if !plain.is_empty() {
             segments.push(Segment::Text(std::mem::take(&mut plain)));
         }
@@ -199,12 +237,29 @@ impl fmt::Debug for Template {
 
 impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TemplateVisitor)
+        deserializer.deserialize_any(TemplateVisitor(Secrets::Refused))
     }
 }
 
+/// Reads the values of an environment, in which secrets may stand.
+///
+/// # Errors
+/// As [`Template::parse_environment`].
+pub(crate) fn environment<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Template>, D::Error> {
+    struct Value(Template);
+    impl<'de> Deserialize<'de> for Value {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(TemplateVisitor(Secrets::Allowed)).map(Value)
+        }
+    }
+    let values = BTreeMap::<String, Value>::deserialize(deserializer)?;
+    Ok(values.into_iter().map(|(name, value)| (name, value.0)).collect())
+}
+
 /// Takes strings, and numbers and booleans as the text they are written as.
-struct TemplateVisitor;
+struct TemplateVisitor(Secrets);
 
 impl Visitor<'_> for TemplateVisitor {
     type Value = Template;
@@ -214,7 +269,11 @@ impl Visitor<'_> for TemplateVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Template, E> {
-        Template::parse(text).map_err(ExprError::into_serde)
+        let template = match self.0 {
+            Secrets::Allowed => Template::parse_environment(text),
+            Secrets::Refused => Template::parse(text),
+        };
+        template.map_err(ExprError::into_serde)
     }
 
     fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Template, E> {

@@ -41,6 +41,7 @@ pub struct BuilderOptions {
     /// What happens to older requests that a newer one makes needless.
     pub collapse: Collapse,
     /// Environment of every command of every step; a step's own `env` wins.
+    #[serde(deserialize_with = "crate::expr::environment")]
     pub env: BTreeMap<String, Template>,
     /// Properties of every build; those of the request win.
     pub properties: BTreeMap<String, TemplateValue>,

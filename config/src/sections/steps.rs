@@ -63,6 +63,7 @@ pub struct StepOptions {
     /// Shown in lists; made from the command when left out.
     pub name: Option<String>,
     /// Environment of its commands, over the builder's.
+    #[serde(deserialize_with = "crate::expr::environment")]
     pub env: BTreeMap<String, Template>,
     /// Directory, relative to the builder's own on the worker; the builder's `workdir` when left out.
     pub workdir: Option<Template>,

@@ -1,0 +1,119 @@
+//! What is known while a configuration loads: the secrets there are, and the values of `param` and `matrix`.
+//!
+//! Expressions are read deep within serde, which passes nothing on; so this lies beside the thread that loads.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use serde_json::Value as Json;
+
+use super::program::NAMES;
+use crate::fault::suggest;
+
+/// The name of secrets in expressions.
+pub(super) const SECRET: &str = "secret";
+/// Names whose values are known when the configuration loads.
+pub(super) const CONSTANTS: &[&str] = &["param", "matrix"];
+
+/// The fields of a name of which all fields are known.
+const FIELDS: &[(&str, &[&str])] = &[
+    (
+        "change",
+        &[
+            "id",
+            "author",
+            "committer",
+            "comments",
+            "branch",
+            "revision",
+            "category",
+            "files",
+            "repository",
+            "project",
+            "codebase",
+            "properties",
+        ],
+    ),
+    ("worker", &["name", "id", "basedir", "system", "properties"]),
+    ("builder", &["name", "id", "tags", "project"]),
+];
+
+#[derive(Clone, Default)]
+struct Known {
+    /// None: nothing is known, and every name may be one.
+    secrets: Option<BTreeSet<String>>,
+    constants: Vec<(&'static str, Json)>,
+}
+
+thread_local! {
+    static KNOWN: RefCell<Known> = RefCell::default();
+}
+
+fn within<T>(change: impl FnOnce(&mut Known), work: impl FnOnce() -> T) -> T {
+    let before = KNOWN.with_borrow_mut(|known| {
+        let before = known.clone();
+        change(known);
+        before
+    });
+    let done = work();
+    KNOWN.set(before);
+    done
+}
+
+/// Runs `work`, in which expressions may speak of these secrets and no others.
+pub(crate) fn with_secrets<T>(secrets: BTreeSet<String>, work: impl FnOnce() -> T) -> T {
+    within(|known| known.secrets = Some(secrets), work)
+}
+
+/// Runs `work`, in which expressions see these values of `param` and `matrix`.
+pub(crate) fn with_constants<T>(constants: Vec<(&'static str, Json)>, work: impl FnOnce() -> T) -> T {
+    within(|known| known.constants = constants, work)
+}
+
+pub(super) fn constants() -> Vec<(&'static str, Json)> {
+    KNOWN.with_borrow(|known| known.constants.clone())
+}
+
+pub(super) fn is_here(name: &str) -> bool {
+    KNOWN.with_borrow(|known| known.constants.iter().any(|it| it.0 == name))
+}
+
+pub(super) fn where_is(name: &str) -> &'static str {
+    match name {
+        "param" => "it holds the parameters of a recipe, in its steps and keys",
+        _ => "it holds the axes of a builder with [builders.NAME.matrix]",
+    }
+}
+
+/// All names that can stand here.
+pub(super) fn names() -> Vec<&'static str> {
+    let here = CONSTANTS.iter().filter(|it| is_here(it));
+    NAMES.iter().chain(here).copied().collect()
+}
+
+/// The name of a secret as `[secrets]` has it, or what to do about it.
+pub(super) fn secret(name: &str) -> Result<String, String> {
+    KNOWN.with_borrow(|known| match &known.secrets {
+        None => Ok(name.to_owned()),
+        Some(secrets) => {
+            let same = |it: &&String| it.as_str() == name || it.replace('-', "_") == name;
+            secrets.iter().find(same).cloned().ok_or_else(|| match secrets.is_empty() {
+                true => format!("write [secrets.{name}] with file, env or command"),
+                false => suggest(name, secrets.iter().map(String::as_str)),
+            })
+        }
+    })
+}
+
+/// Whether a name has a field, or what to do about it.
+pub(super) fn field(name: &str, field: &str) -> Result<(), String> {
+    if let Some((_, fields)) = FIELDS.iter().find(|it| it.0 == name) {
+        return if fields.contains(&field) { Ok(()) } else { Err(suggest(field, fields.iter().copied())) };
+    }
+    KNOWN.with_borrow(|known| {
+        let constant = known.constants.iter().find(|it| it.0 == name);
+        let Some((_, Json::Object(values))) = constant else { return Ok(()) };
+        let fits = values.keys().any(|it| it == field || it.replace('-', "_") == field);
+        if fits { Ok(()) } else { Err(suggest(field, values.keys().map(String::as_str))) }
+    })
+}
