@@ -2,4 +2,5 @@
 
 mod commands;
 mod git;
+mod metrics;
 mod straight_line;

@@ -39,6 +39,7 @@ async fn main() -> Result<(), Failure> {
         control: layer.control(),
         runtime: runtime.clone(),
         settings: Arc::new(settings),
+        configuration: greenroom_www::ConfigurationState::default(),
         versions: Vec::new(),
         port: 8011,
     });

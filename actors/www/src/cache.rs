@@ -1,13 +1,14 @@
 //! Replies of the current state: as long as nothing changes, the same question costs one look-up.
 //!
-//! One per server thread. It is emptied whenever the data layer publishes a new snapshot, so it never holds
-//! more than one state and never answers an old one.
+//! One per server thread. It is emptied whenever the data layer publishes a new snapshot, or another configuration is in
+//! force, so it never holds more than one state and never answers an old one.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use greenroom_config::Settings;
 use greenroom_data::Hot;
 
 /// The most replies kept, and the most bytes.
@@ -34,9 +35,18 @@ pub(crate) struct Rendered {
     pub(crate) gzipped: Option<Bytes>,
 }
 
+/// What a reply follows from.
+#[derive(Clone)]
+pub(crate) struct Basis {
+    /// The state.
+    pub(crate) hot: Arc<Hot>,
+    /// The configuration.
+    pub(crate) settings: Arc<Settings>,
+}
+
 #[derive(Default)]
 struct Cache {
-    state: Option<Arc<Hot>>,
+    basis: Option<Basis>,
     /// By [`Form`].
     replies: [HashMap<Box<str>, Rendered>; 2],
     bytes: usize,
@@ -47,23 +57,24 @@ thread_local! {
 }
 
 impl Cache {
-    fn holds(&self, hot: &Arc<Hot>) -> bool {
-        self.state.as_ref().is_some_and(|state| Arc::ptr_eq(state, hot))
+    fn holds(&self, basis: &Basis) -> bool {
+        let same = |it: &Basis| Arc::ptr_eq(&it.hot, &basis.hot) && Arc::ptr_eq(&it.settings, &basis.settings);
+        self.basis.as_ref().is_some_and(same)
     }
 }
 
-/// The reply to `question` (path and query) in the state `hot`.
-pub(crate) fn find(hot: &Arc<Hot>, form: Form, question: &str) -> Option<Rendered> {
+/// The reply to `question` (path and query) that follows from `basis`.
+pub(crate) fn find(basis: &Basis, form: Form, question: &str) -> Option<Rendered> {
     CACHE.with_borrow(|cache| {
-        cache.holds(hot).then(|| cache.replies[form as usize].get(question).cloned()).flatten()
+        cache.holds(basis).then(|| cache.replies[form as usize].get(question).cloned()).flatten()
     })
 }
 
-/// Keeps (or replaces) the reply to `question` in the state `hot`.
-pub(crate) fn keep(hot: &Arc<Hot>, form: Form, question: &str, reply: Rendered) {
+/// Keeps (or replaces) the reply to `question` that follows from `basis`.
+pub(crate) fn keep(basis: &Basis, form: Form, question: &str, reply: Rendered) {
     CACHE.with_borrow_mut(|cache| {
-        if !cache.holds(hot) {
-            *cache = Cache { state: Some(hot.clone()), ..Cache::default() };
+        if !cache.holds(basis) {
+            *cache = Cache { basis: Some(basis.clone()), ..Cache::default() };
         }
         let size = size_of(question, &reply);
         if let Some(old) = cache.replies[form as usize].remove(question) {

@@ -10,7 +10,8 @@ use greenroom_data::{DataError, Ro, Shown, Snapshot};
 use greenroom_model::query::Compare;
 use greenroom_model::{
     Build, BuildRequest, Builder, Buildset, BuildsetId, Change, ChangeSource, ConfigurationVersion,
-    FieldValue, Filter, Log, Master, Page, Project, Query, Scheduler, SourceStamp, Step, Worker, wire,
+    Delivery, FieldValue, Filter, Log, Master, Notifier, Page, Project, Query, Scheduler, SourceStamp, Step,
+    Worker, wire,
 };
 
 use crate::error::ApiError;
@@ -71,7 +72,9 @@ served!(
     Buildset,
     Step,
     Log,
-    ConfigurationVersion
+    ConfigurationVersion,
+    Notifier,
+    Delivery
 );
 
 impl Served for Build {

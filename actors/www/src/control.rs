@@ -313,7 +313,7 @@ async fn resolve(www: &Www, target: &Target) -> Result<Option<ControlTarget>, Fa
             ControlTarget::Scheduler(SchedulerId(*id))
         }
         Target::Scheduler(id) => return none(&format!("scheduler {id}")),
-        Target::ForceScheduler(name) => match www.settings.schedulers.get(name) {
+        Target::ForceScheduler(name) => match www.configured().settings.schedulers.get(name) {
             Some(greenroom_config::Scheduler::Force(_)) => ControlTarget::ForceScheduler(name.clone()),
             _ => return none(&format!("force scheduler {name}")),
         },

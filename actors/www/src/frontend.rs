@@ -17,11 +17,12 @@ pub(crate) async fn config(request: HttpRequest, www: web::Data<Www>) -> HttpRes
 
 /// The configuration in the form that the stock page reads too.
 fn frontend_config(www: &Www) -> Value {
-    let settings = &www.settings;
+    let configured = www.configured();
+    let settings = &configured.settings;
     let url = settings.master.url.as_str();
     let versions: Vec<_> = www.versions.iter().map(|(name, version)| json!([name, version])).collect();
     json!({
-        "allowed_origins": [www.origins.origin],
+        "allowed_origins": [configured.origins.origin],
         "auth": { "name": match settings.www.auth { Auth::None => "NoAuth" } },
         "authz": {},
         "avatar_methods": { "name": "local" },

@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use greenroom_config::Auth;
 
+use crate::feed::events::MAX_WAIT;
 use crate::page;
 use crate::reply::TEXT;
 use crate::www::Www;
@@ -25,6 +26,8 @@ const MAX_URL: usize = 8 << 10;
 const MAX_HEADERS: usize = 32 << 10;
 /// A whole request, a slow body included.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The same of a request that waits for events.
+const POLL_DEADLINE: Duration = Duration::from_secs(MAX_WAIT.as_secs() + 15);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -79,11 +82,12 @@ where
         }
         let (service, counters, began) = (self.service.clone(), self.www.counters.clone(), Instant::now());
         let method = request.method().clone();
+        let deadline = if request.path().ends_with("/events") { POLL_DEADLINE } else { DEADLINE };
         let line = format!("{} {}", request.method(), request.path());
         Box::pin(async move {
             // The inner service is called within the guard: it may panic before its first await.
             let inner = AssertUnwindSafe(async move { service.call(request).await }).catch_unwind();
-            let outcome = match tokio::time::timeout(DEADLINE, inner).await {
+            let outcome = match tokio::time::timeout(deadline, inner).await {
                 Ok(Ok(Ok(mut response))) => {
                     decorate(response.headers_mut(), id);
                     Ok(response.map_into_left_body())
@@ -125,10 +129,10 @@ fn refusal(request: &ServiceRequest, www: &Www) -> Option<(StatusCode, &'static 
     if size > MAX_HEADERS {
         return Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are larger than 32 KiB"));
     }
-    let by_name = match www.settings.www.auth {
+    let by_name = match www.configured().settings.www.auth {
         Auth::None => !is_worker(request.headers()),
     };
-    if by_name && !www.origins.hosts_allowed(request.headers(), uri.authority().map(|it| it.as_str())) {
+    if by_name && !www.configured().origins.hosts_allowed(request.headers(), uri.authority().map(|it| it.as_str())) {
         return Some((StatusCode::MISDIRECTED_REQUEST, "this server is not known by that name"));
     }
     None

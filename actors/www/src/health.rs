@@ -37,13 +37,24 @@ pub(crate) async fn health(request: HttpRequest, www: web::Data<Www>) -> HttpRes
     let is_away = database.is_some() || refusing.is_some();
     let code = if is_away { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let is_writable = refusing.is_none();
-    let why: Vec<_> = refusing.into_iter().chain(database).chain(unwell).collect();
+    let configuration = &www.configured().state;
+    // a restart would meet the same faults
+    let bad_file = configuration.refused_at.map(|_| {
+        format!("the last reload was refused; configuration {} is still in force", configuration.number)
+    });
+    let why: Vec<_> = refusing.into_iter().chain(database).chain(bad_file).chain(unwell).collect();
     let status = match (is_writable, why.is_empty()) {
         (false, _) => "unwritable",
         (true, false) => "degraded",
         (true, true) => "ok",
     };
-    let body = json!({ "status": status, "why": why });
+    let body = json!({
+        "status": status, "why": why, "masterid": www.ro.me().0,
+        "configuration": {
+            "number": configuration.number,
+            "reload_refused_at": configuration.refused_at.map(|at| at.div_euclid(1_000_000)),
+        },
+    });
     Reply::json(code, &body).with(header::CACHE_CONTROL, "no-store").respond(&request).await
 }
 

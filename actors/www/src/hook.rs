@@ -59,10 +59,10 @@ async fn answer(request: &HttpRequest, payload: web::Payload, www: &Www, dialect
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "a hook takes GET and POST")
             .with(header::ALLOW, "GET, POST");
     }
-    if !www.origins.may_act(request.headers()) {
+    if !www.configured().origins.may_act(request.headers()) {
         return refuse(StatusCode::FORBIDDEN, "pages of other sites may not send changes");
     }
-    if !www.settings.www.change_hooks.iter().any(|hook| hook.as_str() == dialect) {
+    if !www.configured().settings.www.change_hooks.iter().any(|hook| hook.as_str() == dialect) {
         let message = format!("The dialect specified, '{dialect}', wasn't whitelisted in change_hook");
         return refuse(StatusCode::BAD_REQUEST, &message);
     }

@@ -10,7 +10,7 @@ pub(crate) const ANONYMOUS: &str = "anonymous";
 
 /// The identity that a request acts as.
 pub(crate) fn identity(www: &Www, _request: &HttpRequest) -> String {
-    match www.settings.www.auth {
+    match www.configured().settings.www.auth {
         Auth::None => ANONYMOUS.to_owned(),
     }
 }

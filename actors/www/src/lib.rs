@@ -22,6 +22,7 @@ mod cache;
 mod collection;
 mod control;
 mod error;
+mod feed;
 mod frontend;
 mod gate;
 mod health;
@@ -41,4 +42,4 @@ mod www;
 
 pub use metrics::HttpCounters;
 pub use server::{Extra, ServeError, Serving, serve};
-pub use www::{Www, WwwParts};
+pub use www::{ConfigurationState, Www, WwwParts};

@@ -103,7 +103,7 @@ fn names_something(www: &Www, path: &str) -> bool {
         "builders" => hot.builder_named(&name).is_some() || hot.builders.contains_key(&id),
         "workers" => hot.worker_named(&name).is_some() || hot.workers.contains_key(&id),
         "masters" => hot.masters.contains_key(&id),
-        "force" => www.settings.schedulers.contains_key(&*name),
+        "force" => www.configured().settings.schedulers.contains_key(&*name),
         _ => true,
     }
 }

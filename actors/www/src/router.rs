@@ -28,6 +28,8 @@ pub(crate) enum Arg {
 pub(crate) struct Call {
     /// The edge.
     pub(crate) www: Www,
+    /// The configuration at the beginning of the request.
+    pub(crate) settings: std::sync::Arc<greenroom_config::Settings>,
     /// The hot state at the beginning of the request.
     pub(crate) hot: std::sync::Arc<Hot>,
     /// The variable elements of the path, in order.

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use actix_web::web::{self, ServiceConfig};
+use arc_swap::ArcSwap;
 use greenroom_config::Settings;
 use greenroom_data::{Control, Ro};
 use greenroom_runtime::Runtime;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use crate::feed::sse;
 use crate::metrics::HttpCounters;
 use crate::origin::Origins;
 use crate::{api, avatar, frontend, health, hook, metrics, page, ws};
@@ -24,6 +26,8 @@ pub struct WwwParts {
     pub runtime: Runtime,
     /// The configuration.
     pub settings: Arc<Settings>,
+    /// Its number, and how reloads went.
+    pub configuration: ConfigurationState,
     /// Programs and their versions, for the About page and `/config`.
     pub versions: Vec<(String, String)>,
     /// What `/metrics` shows.
@@ -32,6 +36,28 @@ pub struct WwwParts {
     pub counters: HttpCounters,
     /// The port that was bound (it differs from the setting when that is 0).
     pub port: u16,
+}
+
+/// Which configuration is in force, and how the last reload went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfigurationState {
+    /// Its number.
+    pub number: i64,
+    /// When the last reload was refused, if that was after the last good one: microseconds UTC.
+    pub refused_at: Option<i64>,
+}
+
+/// What a reload changes.
+pub(crate) struct Configured {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) origins: Origins,
+    pub(crate) state: ConfigurationState,
+}
+
+impl Configured {
+    fn of(settings: Arc<Settings>, state: ConfigurationState) -> Self {
+        Self { origins: Origins::new(&settings.master.url), settings, state }
+    }
 }
 
 /// The edge. Cheap to clone; all that is not tied to a thread is shared.
@@ -46,13 +72,14 @@ pub struct Www {
 pub struct Inner {
     pub(crate) control: Control,
     pub(crate) runtime: Runtime,
-    pub(crate) settings: Arc<Settings>,
+    configured: ArcSwap<Configured>,
     pub(crate) versions: Vec<(String, String)>,
     pub(crate) port: u16,
-    pub(crate) origins: Origins,
     pub(crate) metrics: Arc<Registry>,
     pub(crate) counters: HttpCounters,
-    /// Open event sockets.
+    /// Open streams of `/sse`.
+    pub(crate) streams: sse::Streams,
+    /// Open connections to the feed.
     pub(crate) sockets: AtomicUsize,
     /// Threads of the server so far, for the names of their hubs.
     threads: AtomicUsize,
@@ -75,20 +102,30 @@ impl Www {
     pub fn new(parts: WwwParts) -> Self {
         let ro = parts.ro;
         let inner = Arc::new(Inner {
-            origins: Origins::new(&parts.settings.master.url),
+            configured: ArcSwap::from_pointee(Configured::of(parts.settings, parts.configuration)),
             control: parts.control,
             metrics: parts.metrics,
             counters: parts.counters,
             runtime: parts.runtime,
-            settings: parts.settings,
             versions: parts.versions,
             port: parts.port,
+            streams: sse::Streams::default(),
             sockets: AtomicUsize::new(0),
             probing: AtomicBool::new(false),
             threads: AtomicUsize::new(0),
             stopping: watch::Sender::new(false),
         });
         Self { inner, ro }
+    }
+
+    /// Puts another configuration in force, for all threads of the server at once.
+    pub fn apply(&self, settings: Arc<Settings>, state: ConfigurationState) {
+        self.configured.store(Arc::new(Configured::of(settings, state)));
+    }
+
+    /// The configuration in force.
+    pub(crate) fn configured(&self) -> Arc<Configured> {
+        self.configured.load_full()
     }
 
     /// The same edge for the calling thread of the server: an event crosses over to it once, however many of its sockets
@@ -102,6 +139,7 @@ impl Www {
     pub fn configure(&self, app: &mut ServiceConfig) {
         app.app_data(web::Data::new(self.clone()))
             .route("/ws", web::route().to(ws::upgrade))
+            .route("/sse/{tail:.*}", web::get().to(sse::serve))
             .route("/config", web::route().to(frontend::config))
             .route("/health", web::route().to(health::health))
             .route("/metrics", web::route().to(metrics::metrics))

@@ -43,14 +43,14 @@ async fn of_builder(call: &Call) -> Result<Answer, ApiError> {
 }
 
 fn forces(call: &Call) -> impl Iterator<Item = (&str, &ForceScheduler)> {
-    call.www.settings.schedulers.iter().filter_map(|(name, it)| match it {
+    call.settings.schedulers.iter().filter_map(|(name, it)| match it {
         Scheduler::Force(force) => Some((name.as_str(), force)),
         _ => None,
     })
 }
 
 fn row(call: &Call, name: &str, force: &ForceScheduler) -> Value {
-    let all = call.www.settings.builders.keys();
+    let all = call.settings.builders.keys();
     let button = force.button_name.as_deref().unwrap_or(name);
     json!({
         "all_fields": all_fields(force),

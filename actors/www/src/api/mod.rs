@@ -12,6 +12,7 @@ mod forceschedulers;
 mod log_text;
 mod logs;
 mod masters;
+mod notifiers;
 mod projects;
 mod root;
 mod schedulers;
@@ -27,8 +28,9 @@ use actix_web::http::header::{self, HeaderName};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use crate::cache::{self, Form, Rendered};
+use crate::cache::{self, Basis, Form, Rendered};
 use crate::error::ApiError;
+use crate::feed::events;
 use crate::reply::{self, CLOCK, JSON, Reply, TEXT};
 use crate::router::{Answer, Call, Items, Route, Router};
 use crate::www::Www;
@@ -49,6 +51,7 @@ const FAMILIES: &[&[Route]] = &[
     workers::ROUTES,
     masters::ROUTES,
     configurations::ROUTES,
+    notifiers::ROUTES,
     schedulers::ROUTES,
     forceschedulers::ROUTES,
     projects::ROUTES,
@@ -60,7 +63,7 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| Router::new(FAMILIES));
 
 /// Answers `/api`: which versions there are.
 pub(crate) async fn versions(request: HttpRequest, www: web::Data<Www>) -> HttpResponse {
-    let url = format!("{}api/v2", www.settings.master.url.as_str());
+    let url = format!("{}api/v2", www.configured().settings.master.url.as_str());
     let body = serde_json::json!({ "api_versions": { "v2": url } });
     let kind = "application/json";
     Reply::new(StatusCode::OK, kind, json::compact(&body)).respond(&request).await
@@ -73,7 +76,7 @@ pub(crate) async fn serve(request: HttpRequest, payload: web::Payload, www: web:
         Some(refused) => refused,
         None => dispatch(&request, payload, &www).await,
     };
-    let allowed = origin.filter(|_| www.origins.origin_allowed(request.headers()));
+    let allowed = origin.filter(|_| www.configured().origins.origin_allowed(request.headers()));
     if let Some(Ok(origin)) = allowed.as_ref().map(|it| it.to_str()) {
         reply = reply
             .with(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
@@ -92,8 +95,8 @@ fn guard(request: &HttpRequest, www: &Www) -> Option<Reply> {
     let refuse = |message| Some(Reply::error(StatusCode::BAD_REQUEST, message));
     let headers = request.headers();
     let allowed = match *request.method() {
-        Method::POST => www.origins.may_act(headers),
-        _ => www.origins.origin_allowed(headers),
+        Method::POST => www.configured().origins.may_act(headers),
+        _ => www.configured().origins.origin_allowed(headers),
     };
     if !allowed {
         return refuse("invalid origin");
@@ -118,6 +121,7 @@ async fn dispatch(request: &HttpRequest, payload: web::Payload, www: &Www) -> Re
         return ApiError::NoPath(shown.to_owned()).into();
     };
     match *request.method() {
+        Method::GET | Method::HEAD if path == "events" => events::answer(request, www).await,
         Method::GET | Method::HEAD => get(request, www, path).await,
         Method::POST => control::post(request, payload, www, path).await,
         _ => Reply::error(StatusCode::BAD_REQUEST, "invalid HTTP method"),
@@ -144,22 +148,23 @@ async fn get(request: &HttpRequest, www: &Www, path: &str) -> Reply {
     let wants_json = accept.into_iter().any(|it| it.contains("application/json"));
     let wants_gzip = reply::accepts_gzip(request);
     let question = request.uri().path_and_query().map_or(path, |it| it.as_str());
-    let hot = www.ro.hot();
+    let basis = Basis { hot: www.ro.hot(), settings: www.configured().settings.clone() };
     let form = if wants_json { Form::Compact } else { Form::Indented };
-    if let Some(rendered) = cache::find(&hot, form, question) {
-        return from_cache(&hot, form, question, rendered, wants_gzip).await;
+    if let Some(rendered) = cache::find(&basis, form, question) {
+        return from_cache(&basis, form, question, rendered, wants_gzip).await;
     }
     let Some((route, args)) = ROUTER.find(path) else { return ApiError::NoPath(path.to_owned()).into() };
     let call = Call {
         www: www.clone(),
-        hot: hot.clone(),
+        hot: basis.hot.clone(),
+        settings: basis.settings.clone(),
         args: args.into(),
         params: Rc::new(query::params(request.uri().query().unwrap_or(""))),
         path: path.into(),
         wants_json,
     };
     match (route.get)(call).await {
-        Ok(Answer::Items(items)) => enveloped(&hot, items, question, form),
+        Ok(Answer::Items(items)) => enveloped(&basis, items, question, form),
         Ok(Answer::Other(reply)) => reply,
         Err(error) => {
             if let ApiError::Internal(why) = &error {
@@ -172,7 +177,7 @@ async fn get(request: &HttpRequest, www: &Www, path: &str) -> Reply {
 
 /// A reply that was rendered before; compressed now, once, if that is asked for.
 async fn from_cache(
-    hot: &Arc<greenroom_data::Hot>,
+    basis: &Basis,
     form: Form,
     question: &str,
     mut rendered: Rendered,
@@ -180,27 +185,27 @@ async fn from_cache(
 ) -> Reply {
     if zip && rendered.gzipped.is_none() && rendered.body.len() > 1024 {
         rendered.gzipped = reply::gzip(rendered.body.clone()).await;
-        cache::keep(hot, form, question, rendered.clone());
+        cache::keep(basis, form, question, rendered.clone());
     }
-    let mut reply = Reply::new(StatusCode::OK, kind_of(form), rendered.body).with(CLOCK, &hot.clock_text);
+    let mut reply = Reply::new(StatusCode::OK, kind_of(form), rendered.body).with(CLOCK, &basis.hot.clock_text);
     reply.etag = Some(rendered.etag);
     reply.gzipped = rendered.gzipped;
     reply
 }
 
 /// The reply with the envelope of the contract; kept if it belongs to the state `hot`.
-fn enveloped(hot: &Arc<greenroom_data::Hot>, items: Items, question: &str, form: Form) -> Reply {
+fn enveloped(basis: &Basis, items: Items, question: &str, form: Form) -> Reply {
     let text = envelope(&items);
-    let current = items.clock.as_ref().is_none_or(|clock| *clock == hot.clock);
+    let current = items.clock.as_ref().is_none_or(|clock| *clock == basis.hot.clock);
     let text = if form == Form::Compact { text } else { json::pretty(&text) };
     let mut reply = Reply::new(StatusCode::OK, kind_of(form), text).with_etag();
     reply = match &items.clock {
         Some(clock) if !current => reply.with(CLOCK, &clock.to_string()),
-        _ => reply.with(CLOCK, &hot.clock_text),
+        _ => reply.with(CLOCK, &basis.hot.clock_text),
     };
     if let (true, reply::Body::Whole(body), Some(etag)) = (items.lasting && current, &reply.body, &reply.etag)
     {
-        cache::keep(hot, form, question, Rendered { body: body.clone(), etag: etag.clone(), gzipped: None });
+        cache::keep(basis, form, question, Rendered { body: body.clone(), etag: etag.clone(), gzipped: None });
     }
     reply
 }
@@ -250,6 +255,7 @@ fn type_of(plural: &'static str) -> &'static str {
         "properties" => "sourcedproperties",
         "_properties" => "_property",
         "branches" => "branch",
+        "deliveries" => "delivery",
         "build_data" => "build_data",
         other => other.strip_suffix('s').unwrap_or(other),
     }

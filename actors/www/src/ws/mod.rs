@@ -2,46 +2,25 @@
 //! Subscriptions, deadlines and the outbox live in a task beside it ([`session`]).
 
 mod command;
-mod feeds;
 mod limit;
 mod pump;
 mod session;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{self, WsResponseBuilder};
 
+use crate::feed::Place;
 use crate::reply::{Reply, retry_after_header};
 use crate::www::Www;
 use pump::Pump;
 
 /// The largest frame, and the largest message of several frames.
 const MAX_FRAME: usize = 1 << 20;
-/// Open sockets in all.
-const MAX_SOCKETS: usize = 2_000;
-
-/// A place among the open sockets, given back when it is dropped.
-struct Place(Www);
-
-impl Place {
-    fn take(www: &Www) -> Option<Self> {
-        let taken = www
-            .sockets
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < MAX_SOCKETS).then_some(n + 1));
-        taken.ok().map(|_| Self(www.clone()))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.sockets.fetch_sub(1, Ordering::AcqRel);
-    }
-}
 
 /// Answers `/ws`.
 pub(crate) async fn upgrade(
@@ -49,7 +28,7 @@ pub(crate) async fn upgrade(
     payload: web::Payload,
     www: web::Data<Www>,
 ) -> HttpResponse {
-    if !www.origins.may_act(request.headers()) {
+    if !www.configured().origins.may_act(request.headers()) {
         let reply = Reply::text(StatusCode::FORBIDDEN, "pages of other sites may not listen");
         return reply.respond(&request).await;
     }

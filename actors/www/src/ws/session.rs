@@ -17,8 +17,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::command::{self, Act, Command, Fault, Since, Stop};
-use super::feeds::{Feeds, Name, Turn, name_of};
 use super::pump::{Close, Out, PumpEnds};
+use crate::feed::escape_key;
+use crate::feed::feeds::{Feeds, Name, Turn, name_of};
 
 /// Paths of one connection.
 const MAX_PATHS: usize = 200;
@@ -294,18 +295,6 @@ fn frame(delivered: &Delivered, id: Option<&Rc<str>>) -> String {
     out
 }
 
-/// Keys are words, numbers and slugs; anything else in them is escaped.
-fn escape_key(out: &mut String, key: &str) {
-    let plain = |c: char| (' '..='~').contains(&c) && c != '"' && c != '\\';
-    if key.chars().all(plain) {
-        out.push_str(key);
-        return;
-    }
-    let mut escaped = Vec::with_capacity(key.len() * 2);
-    crate::json::escape_into(&mut escaped, key);
-    out.push_str(&String::from_utf8_lossy(&escaped));
-}
-
 impl From<ByteString> for Out {
     fn from(text: ByteString) -> Self {
         Out::Text(text)
@@ -315,16 +304,6 @@ impl From<ByteString> for Out {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_are_valid_json_whatever_is_in_them() {
-        for key in ["steps/2/logs/stdio/append", "steps/2/logs/a\"\\\u{e9}\n/append"] {
-            let mut out = "\"".to_owned();
-            escape_key(&mut out, key);
-            out.push('"');
-            assert_eq!(serde_json::from_str::<String>(&out).unwrap(), key);
-        }
-    }
 
     #[test]
     fn an_outbox_is_full_by_count_or_by_bytes() {

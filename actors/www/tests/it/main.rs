@@ -5,6 +5,7 @@
 mod client;
 mod contract;
 mod control;
+mod events;
 mod feed;
 mod hooks;
 mod http;

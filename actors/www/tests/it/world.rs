@@ -102,6 +102,7 @@ impl World {
             control: layer.control(),
             runtime: runtime.runtime(),
             settings: Arc::new(settings()),
+            configuration: greenroom_www::ConfigurationState::default(),
             versions: vec![("Greenroom".into(), "0.1.0".into())],
             port: listener.local_addr().unwrap().port(),
         });

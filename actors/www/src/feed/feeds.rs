@@ -16,7 +16,7 @@ const TURN: usize = 64;
 
 /// What identifies a subscription within its connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Name {
+pub(crate) enum Name {
     /// The stock form: by its path.
     Path(String),
     /// Ours: by the `_id` that started it, as JSON text.
@@ -24,9 +24,9 @@ pub(super) enum Name {
 }
 
 /// A subscription as its connection knows it.
-pub(super) struct Feed {
+pub(crate) struct Feed {
     /// The `_id` that started it, as JSON text; the stock form's frames bear none.
-    pub(super) id: Option<Rc<str>>,
+    pub(crate) id: Option<Rc<str>>,
     subscription: Subscription,
     name: Name,
     /// Which life of the name: a stopped and restarted name is another subscription.
@@ -36,13 +36,13 @@ pub(super) struct Feed {
 }
 
 /// What came of waiting.
-pub(super) struct Turn {
+pub(crate) struct Turn {
     /// Of which subscription; its `_id`, if it has clocks.
-    pub(super) id: Option<Rc<str>>,
+    pub(crate) id: Option<Rc<str>>,
     /// What it gave, in order; perhaps nothing.
-    pub(super) deliveries: Vec<Delivery>,
+    pub(crate) deliveries: Vec<Delivery>,
     /// The clock that it stands at, if it is quiet and a mark is due.
-    pub(super) mark: Option<Arc<str>>,
+    pub(crate) mark: Option<Arc<str>>,
 }
 
 type Waiting = Abortable<LocalBoxFuture<'static, (Feed, Option<Delivery>)>>;
@@ -54,7 +54,7 @@ struct Known {
 }
 
 /// All subscriptions of a connection.
-pub(super) struct Feeds {
+pub(crate) struct Feeds {
     waiting: FuturesUnordered<Waiting>,
     known: HashMap<Name, Known>,
     lives: u64,
@@ -63,25 +63,25 @@ pub(super) struct Feeds {
 }
 
 impl Feeds {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { waiting: FuturesUnordered::new(), known: HashMap::new(), lives: 0, marks: Rc::default() }
     }
 
     /// How many paths are subscribed to.
-    pub(super) fn paths(&self) -> usize {
+    pub(crate) fn paths(&self) -> usize {
         self.known.values().map(|it| it.paths).sum()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    pub(super) fn has(&self, name: &Name) -> bool {
+    pub(crate) fn has(&self, name: &Name) -> bool {
         self.known.contains_key(name)
     }
 
     /// Begins to wait for a subscription of `paths` patterns.
-    pub(super) fn add(&mut self, name: Name, id: Option<Rc<str>>, paths: usize, subscription: Subscription) {
+    pub(crate) fn add(&mut self, name: Name, id: Option<Rc<str>>, paths: usize, subscription: Subscription) {
         self.lives += 1;
         let feed = Feed { id, subscription, name: name.clone(), life: self.lives, gave: false };
         let stop = self.wait(feed);
@@ -89,7 +89,7 @@ impl Feeds {
     }
 
     /// Ends a subscription; false if there is none of that name.
-    pub(super) fn remove(&mut self, name: &Name) -> bool {
+    pub(crate) fn remove(&mut self, name: &Name) -> bool {
         let known = self.known.remove(name);
         if let Some(known) = &known {
             known.stop.abort();
@@ -98,7 +98,7 @@ impl Feeds {
     }
 
     /// Asks the subscriptions with clocks that were quiet for their marks; they come from [`Feeds::next`].
-    pub(super) fn ask_for_marks(&self) {
+    pub(crate) fn ask_for_marks(&self) {
         self.marks.notify_waiters();
     }
 
@@ -124,7 +124,7 @@ impl Feeds {
     }
 
     /// The next turn of a subscription; waits for ever if there is none.
-    pub(super) async fn next(&mut self) -> Turn {
+    pub(crate) async fn next(&mut self) -> Turn {
         loop {
             let Some(done) = self.waiting.next().await else { return std::future::pending().await };
             let Ok((mut feed, first)) = done else {
@@ -172,7 +172,7 @@ fn take(feed: &mut Feed, first: Option<Delivery>) -> Turn {
 }
 
 /// The name of a subscription with clocks.
-pub(super) fn name_of(id: &Value) -> (Name, Rc<str>) {
+pub(crate) fn name_of(id: &Value) -> (Name, Rc<str>) {
     let text = id.to_string();
     (Name::Id(text.clone()), text.into())
 }
