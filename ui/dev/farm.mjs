@@ -135,16 +135,21 @@ export class Farm {
 
   #actors() {
     const alive = now() - this.#bornAt;
+    const supervised = (kind) => (kind === 'supervisor' ? { strategy: 'one-for-one', origins: { intensity: '[supervision]', strategy: '[supervision]' } } : {
+      policy: { restart: 'permanent', 'backoff-min': '50ms', 'backoff-max': '30s', 'healthy-after': '1m', grace: '10s', 'hang-after': '30s' },
+      origins: { restart: 'code', backoff: '[supervision]', grace: '[supervision]', 'hang-after': '[supervision]', intensity: '[supervision]', period: '[supervision]' },
+    });
     const actor = (name, kind, parent, more = {}) => ({
-      name, kind, parent, state: 'running', until: null, births: 1, restarts: 0, intensity: 5, period_ms: 60_000, exits: [], queue_depth: 0, in_flight: 0,
-      queue_bound: 1024, handled: alive * 7, slowest: { message: 'Handle', ms: 0.4 }, stalls: 0, observed: {}, ...more,
+      name, kind, parent, masterid: 1, state: 'running', until: null, births: 1, restarts: 0, intensity: 5, own_intensity: false, period_ms: 60_000, exits: [],
+      queue_depth: 0, in_flight: 0, queue_bound: 1024, handled: alive * 7, slowest: { message: 'Handle', ms: 0.4 }, stalls: 0, held_ms: null, observed: {},
+      ...supervised(kind), ...more,
     });
     const list = [
       actor('root', 'supervisor', null, { queue_bound: 0 }),
       actor('storage', 'supervisor', 'root', { queue_bound: 0 }),
       actor('db-writer', 'DbWriter', 'storage', {
         handled: alive * 120, restarts: 1, queue_depth: 3, observed: { group_size_p50: 4, commits_per_s: 31, clock: this.clock },
-        exits: [{ name: 'db-writer', kind: 'panicked', message: 'index out of bounds: the len is 3 but the index is 3', at: (this.#bornAt - 600) * 1e6, birth: 1 }],
+        exits: [{ name: 'db-writer', kind: 'panicked', message: 'index out of bounds: the len is 3 but the index is 3', at: (this.#bornAt - 600) * 1e6, birth: 1, lived_ms: 7_200_000, back_ms: 31.4 }],
       }),
       actor('log-writer', 'LogWriter', 'storage', { handled: alive * 900, queue_depth: 930, observed: { bytes_per_s: 1_200_000 } }),
       actor('data', 'DataActor', 'root', { handled: alive * 240, slowest: { message: 'Snapshot', ms: 3.1 } }),
@@ -153,7 +158,7 @@ export class Farm {
       actor('scheduler.all', 'AnyBranch', 'schedulers'),
       actor('change-sources', 'supervisor', 'root', { queue_bound: 0 }),
       actor('poller.repo', 'GitPoller', 'change-sources', {
-        state: 'backing-off', restarts: 3, until: (now() + 4) * 1e6, exits: [{ name: 'poller.repo', kind: 'failed', message: 'remote hung up unexpectedly', at: (now() - 8) * 1e6, birth: 3 }],
+        state: 'backing-off', restarts: 3, until: (now() + 4) * 1e6, exits: [{ name: 'poller.repo', kind: 'failed', message: 'remote hung up unexpectedly', at: (now() - 8) * 1e6, birth: 3, lived_ms: 12_000, back_ms: null }],
       }),
       actor('builders', 'supervisor', 'root', { queue_bound: 0 }),
     ];

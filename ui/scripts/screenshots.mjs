@@ -35,7 +35,7 @@ async function pages() {
     const name = builders.find((builder) => builder.builderid === build.builderid)?.name ?? '';
     return `/builders/${encodeURIComponent(name)}/builds/${build.number}`;
   };
-  const list = { now: '/', builders: '/builders', queue: '/queue', workers: '/workers', actors: '/actors', settings: '/settings', missing: '/nowhere' };
+  const list = { now: '/', builders: '/builders', queue: '/queue', workers: '/workers', actors: '/actors', actor: '/actors?actor=db-writer', settings: '/settings', missing: '/nowhere' };
   if (builders[0]) list.builder = `/builders/${encodeURIComponent(builders[0].name)}`;
   if (failed[0]) {
     list.build = path(failed[0]);

@@ -211,8 +211,16 @@ describe('the actors', () => {
     const documented = readActor({ name: 'x', kind: 'K', parent: 'p', state: 'running', restarts: 1, intensity: 5, last_exits: [{ ending: 'panicked', message: 'm', at }], queue_depth: 1, queue_bound: 2, messages: 3, slowest_handler: { name: 'H', ms: 4 }, observe: { a: 1 } });
     const raw = readActor({ name: 'x', kind: 'K', parent: 'p', state: 'running', restarts: 1, intensity: 5, exits: [{ name: '', kind: 'panicked', message: 'm', at: at * 1e6 }], queue_depth: 1, queue_bound: 2, handled: 3, slowest: { message: 'H', ms: 4 }, observed: { a: 1 } });
     expect(raw).toEqual(documented);
-    expect(documented.exits[0]).toEqual({ name: '', ending: 'panicked', message: 'm', at });
-    expect(readActor({ name: 'bare' })).toMatchObject({ exits: [], slowest: null, observed: {} });
+    expect(documented.exits[0]).toEqual({ name: '', ending: 'panicked', message: 'm', at, livedMs: null, backMs: null });
+    expect(readActor({ name: 'bare' })).toMatchObject({ exits: [], slowest: null, observed: {}, policy: [] });
+    const supervised = readActor({
+      name: 'x', intensity: 20, own_intensity: true, period_ms: 60_000, held_ms: 1500, policy: { restart: 'permanent', 'backoff-min': '50ms', 'backoff-max': '30s', grace: '10s' },
+      origins: { grace: '[supervision.kinds.K]' }, exits: [{ kind: 'hung', at, lived_ms: 90, back_ms: 12.5 }],
+    });
+    expect(supervised.policy).toContainEqual({ knob: 'grace', value: '10s', origin: '[supervision.kinds.K]' });
+    expect(supervised.policy).toContainEqual({ knob: 'backoff', value: '50ms to 30s', origin: 'built in' });
+    expect(supervised).toMatchObject({ ownIntensity: true, heldS: 1.5, exits: [{ ending: 'hung', livedMs: 90, backMs: 12.5 }] });
+    expect(ailments(supervised, at)).toContain('blocks its thread');
   });
 
   test('stand below their supervisors', () => {

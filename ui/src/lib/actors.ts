@@ -1,12 +1,26 @@
 /** The live supervision tree, as `/api/v2/actors` reports it. */
 
+import { formatDuration } from './time';
+
 export interface ActorExit {
   name: string;
-  /** completed, stopped, failed, panicked or killed. */
+  /** completed, stopped, failed, panicked, hung or killed. */
   ending: string;
   message: string;
   /** Seconds since the epoch. */
   at: number;
+  /** How long that birth lived; null if it is not told. */
+  livedMs: number | null;
+  /** How long until the next birth ran; null if none does yet, or it is not told. */
+  backMs: number | null;
+}
+
+/** A knob of the policy in force. */
+export interface Knob {
+  knob: string;
+  value: string;
+  /** Where it comes from. */
+  origin: string;
 }
 
 export interface Actor {
@@ -19,8 +33,11 @@ export interface Actor {
   until: number | null;
   /** Restarts within the period; a supervisor's: those of its children. */
   restarts: number;
-  /** Restarts that its supervisor grants within the period. */
+  /** Restarts that are granted within the period: to all children of its supervisor, or to it alone. */
   intensity: number;
+  /** Whether its restarts are counted by themselves. */
+  ownIntensity: boolean;
+  policy: Knob[];
   /** That period in seconds; 0 if it is not told. */
   periodS: number;
   births: number;
@@ -31,6 +48,8 @@ export interface Actor {
   inFlight: number;
   /** How often it held its arbiter for over 100 ms. */
   stalls: number;
+  /** For how long it has held its arbiter by now, in seconds; 0 if it does not. */
+  heldS: number;
   /** Messages handled since the first birth. */
   messages: number;
   slowest: { name: string; ms: number } | null;
@@ -56,7 +75,28 @@ function seconds(value: unknown): number {
 }
 
 function exit(raw: Raw): ActorExit {
-  return { name: text(raw.name), ending: text(raw.ending ?? raw.kind), message: text(raw.message), at: seconds(raw.at) };
+  return { name: text(raw.name), ending: text(raw.ending ?? raw.kind), message: text(raw.message), at: seconds(raw.at), livedMs: milliseconds(raw.lived_ms), backMs: milliseconds(raw.back_ms) };
+}
+
+function milliseconds(value: unknown): number | null {
+  return typeof value === 'number' ? value : null;
+}
+
+/** The knobs in force, as they are called in settings. */
+function policy(raw: Raw): Knob[] {
+  const own = (raw.policy ?? {}) as Raw;
+  const origins = (raw.origins ?? {}) as Raw;
+  const period = number(raw.period_ms);
+  const rows: [string, string][] = [
+    ['restart', text(own.restart)],
+    ['strategy', text(raw.strategy)],
+    ['intensity', typeof raw.intensity === 'number' ? String(raw.intensity) : ''],
+    ['period', period > 0 ? formatDuration(period / 1000) : ''],
+    ['backoff', text(own['backoff-min']) === '' ? '' : `${text(own['backoff-min'])} to ${text(own['backoff-max'])}`],
+    ['grace', text(own.grace)],
+    ['hang-after', text(own['hang-after'])],
+  ];
+  return rows.filter(([, value]) => value !== '').map(([knob, value]) => ({ knob, value, origin: text(origins[knob]) || 'built in' }));
 }
 
 /** Reads one report; what is missing counts as nothing, so that an older or newer master is still shown. */
@@ -72,6 +112,8 @@ export function readActor(raw: Raw): Actor {
     until: typeof raw.until === 'number' ? seconds(raw.until) : null,
     restarts: number(raw.restarts),
     intensity: number(raw.intensity),
+    ownIntensity: raw.own_intensity === true,
+    policy: policy(raw),
     periodS: number(raw.period_ms) / 1000,
     births: number(raw.births),
     exits,
@@ -79,6 +121,7 @@ export function readActor(raw: Raw): Actor {
     queueBound: number(raw.queue_bound),
     inFlight: number(raw.in_flight),
     stalls: number(raw.stalls),
+    heldS: number(raw.held_ms) / 1000,
     messages: number(raw.messages ?? raw.handled),
     slowest: slowest ? { name: text(slowest.name ?? slowest.message), ms: number(slowest.ms) } : null,
     observed: observed !== null && typeof observed === 'object' ? (observed as Record<string, unknown>) : {},
@@ -92,6 +135,7 @@ const SLOW_MS = 100;
 export function ailments(actor: Actor, now: number): string[] {
   const found: string[] = [];
   if (actor.state !== 'running') found.push(actor.state);
+  if (actor.heldS > 0) found.push('blocks its thread');
   const own = actor.kind === 'supervisor' ? [] : actor.exits;
   const recent = own.filter((one) => isBad(one) && now - one.at < HOUR_S).length;
   if (recent > 0) found.push(`restarted ${recent} × in the last hour`);
