@@ -46,3 +46,31 @@ pub fn post_json(url: &str, body: &Value) -> Result<Value> {
     serde_json::from_str(&text)
         .with_context(|| format!("the answer of {url} ({status}) is not JSON: {}", text.trim()))
 }
+
+/// Gets JSON; none if there is no such thing.
+pub fn get_json(url: &str) -> Result<Option<Value>> {
+    let mut answer = agent()
+        .get(url)
+        .header("accept", "application/json")
+        .call()
+        .with_context(|| format!("failed to reach {url}"))?;
+    let status = answer.status();
+    let text =
+        answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
+    match status.as_u16() {
+        404 => Ok(None),
+        200 => serde_json::from_str(&text)
+            .map(Some)
+            .with_context(|| format!("the answer of {url} is not JSON: {}", text.trim())),
+        _ => bail!("the master refused it ({status}): {}", text.trim()),
+    }
+}
+
+/// Gets a text whatever its status, and whether that was a success.
+pub fn get_any(url: &str) -> Result<(bool, String)> {
+    let mut answer = agent().get(url).call().with_context(|| format!("failed to reach {url}"))?;
+    let well = answer.status().is_success();
+    let text =
+        answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
+    Ok((well, text))
+}

@@ -12,12 +12,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use greenroom_config::{DatabaseUrl, Settings};
 use greenroom_data::{Control, Ro};
-use greenroom_runtime::{Dice, Runtime};
+use greenroom_runtime::{Dice, Escalation, Runtime};
 use greenroom_status::Print;
 use tokio::signal::unix::{self, Signal, SignalKind};
 use tokio::sync::watch;
 
 use crate::tree::Tree;
+
+/// What a master ends with when its root supervisor gave up: a fault of the program, not of how it was called.
+pub const GAVE_UP: u8 = 70;
 
 /// A master that runs.
 #[derive(Clone)]
@@ -75,14 +78,14 @@ where
     F: FnOnce(Running) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
-    actix_rt::System::new().block_on(async move {
+    let outcome = actix_rt::System::new().block_on(async move {
         let signals = Signals::listen();
         let listener = bind(&settings)?;
         let address = listener.local_addr().context("failed to learn the address that was bound")?;
         let runtime =
-            Runtime::builder().dice(Dice::from_os()).policies((&settings.supervision).into()).build();
+            Runtime::builder().group().dice(Dice::from_os()).policies((&settings.supervision).into()).build();
         crate::rehearse::begin(&runtime);
-        let gave_up = async { anyhow::anyhow!("a supervisor gave up: {}", runtime.escalation().await.cause) };
+        let gave_up = async { anyhow::Error::new(runtime.escalation().await) };
         tokio::pin!(gave_up);
         let tree = tokio::select! {
             tree = Tree::raise(&runtime, settings.clone(), listener) => Arc::new(tree?),
@@ -101,7 +104,23 @@ where
             () = signals.heard(hard.max(2)) => bail!("stopped hard by a second signal"),
         }
         outcome.map(|()| ExitCode::SUCCESS)
-    })
+    });
+    match outcome {
+        Err(error) if error.is::<Escalation>() => {
+            last_words(&error);
+            Ok(ExitCode::from(GAVE_UP))
+        }
+        outcome => outcome,
+    }
+}
+
+/// Says what the process dies of: which actor ended with what, how often, and whom that took along.
+fn last_words(error: &anyhow::Error) {
+    eprintln!("greenroom: a supervisor gave up, and the master ends with code {GAVE_UP}: {error}");
+    let chain = error.downcast_ref::<Escalation>().map(|it| it.chain.as_slice()).unwrap_or_default();
+    for (depth, line) in chain.iter().enumerate() {
+        eprintln!("greenroom: {}{line}", "  ".repeat(depth + 1));
+    }
 }
 
 /// Both phases.

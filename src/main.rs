@@ -1,5 +1,6 @@
 //! The `greenroom` binary: a buildmaster, its agent and its tools behind subcommands.
 
+mod actor_acts;
 mod acts;
 mod commands;
 mod http;

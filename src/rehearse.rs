@@ -1,8 +1,9 @@
 //! Rehearsal of trouble, for tests of the whole program only.
 //!
-//! `GREENROOM_REHEARSE=FILE` makes a master follow that file and carry out each line that is appended to it: `panic NAME` makes
-//! the actor of this name (as in `/api/v2/actors`) panic in its own context. Nothing can be asked over the network, and
-//! without the variable nothing of this runs.
+//! `GREENROOM_REHEARSE=FILE` makes a master follow that file and carry out each line that is appended to it, on the actor of
+//! this name (as in `/api/v2/actors`): `panic NAME`, `error NAME` (it gives up), `hang NAME` (a handler that never
+//! ends), `block MS NAME` (a handler that holds its thread so long). Nothing of it can be asked over the network, and without
+//! the variable nothing of this runs. (To end and restart actors over the network there is `greenroom actors`.)
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -47,11 +48,18 @@ fn new_lines(file: &Path, done: &mut u64) -> Vec<String> {
 }
 
 fn carry_out(runtime: &Runtime, line: &str) {
-    match line.split_once(' ') {
-        Some(("panic", name)) => {
-            let found = runtime.inject_panic(name);
-            tracing::warn!(actor.name = name, found, "rehearsing a panic");
-        }
-        _ => tracing::warn!(line, "the rehearsal has a line that was not understood"),
-    }
+    let Some((trouble, name)) = line.split_once(' ') else {
+        return tracing::warn!(line, "the rehearsal has a line that was not understood");
+    };
+    let (found, name) = match trouble {
+        "panic" => (runtime.inject_panic(name), name),
+        "error" => (runtime.inject_failure(name), name),
+        "hang" => (runtime.inject_hang(name), name),
+        "block" => match name.split_once(' ').and_then(|(ms, name)| Some((ms.parse().ok()?, name))) {
+            Some((ms, name)) => (runtime.inject_block(name, Duration::from_millis(ms)), name),
+            None => return tracing::warn!(line, "the rehearsal has a line that was not understood"),
+        },
+        _ => return tracing::warn!(line, "the rehearsal has a line that was not understood"),
+    };
+    tracing::warn!(actor.name = name, found, "rehearsing: {trouble}");
 }

@@ -18,6 +18,7 @@ use greenroom_status::{ConsoleListener, FarmCounters, FarmMetrics, Print};
 use greenroom_www::{Serving, Www, WwwParts};
 use tokio::sync::{Mutex, watch};
 
+use crate::actor_acts::ActorActs;
 use crate::acts::MasterActs;
 use crate::lifecycle::database_url;
 use crate::metrics::Counters;
@@ -120,7 +121,7 @@ impl Tree {
             settings: settings.clone(),
             rw: data.rw(),
             runner: Arc::new(link.workers()),
-            outside: Arc::new(MasterActs),
+            outside: Arc::new(MasterActs { actors: ActorActs::new(runtime.clone()) }),
             parent: root.clone(),
             data_dir,
             polling: Some(edge.handle()),

@@ -1,5 +1,6 @@
 //! The subcommands, a file each.
 
+mod actors;
 mod check;
 mod demo;
 mod force;
@@ -31,6 +32,8 @@ pub enum Command {
     SendChange(send_change::Options),
     /// Ask a master's force scheduler for builds.
     Force(force::Options),
+    /// Show the live tree of a master's actors; end or restart one for rehearsal.
+    Actors(actors::Options),
     /// Bring the database up to date with this version.
     Migrate(ConfigFiles),
     /// Fill a stopped master's database, for benchmarks.
@@ -82,6 +85,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Check(options) => check::run(options),
         Command::SendChange(options) => send_change::run(options),
         Command::Force(options) => force::run(options),
+        Command::Actors(options) => actors::run(options),
         Command::Migrate(files) => migrate::run(files),
         Command::Populate(options) => populate::run(options),
     }
