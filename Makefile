@@ -5,10 +5,19 @@ SHELL := /bin/bash
 PORT ?= 8010
 ARGS ?=
 
-.PHONY: help demo test build dev lint bench ui setup clean
+# Where `make install` puts things; DESTDIR stands before all of it, for packages.
+PREFIX ?= /usr/local
+BINARY ?= target/release/greenroom
+bindir := $(PREFIX)/bin
+unitdir := $(PREFIX)/lib/systemd/system
+sysusersdir := $(PREFIX)/lib/sysusers.d
+mandir := $(PREFIX)/share/man/man1
+docdir := $(PREFIX)/share/doc/greenroom
+
+.PHONY: help demo test build dev lint bench ui setup install uninstall reference clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## a live farm with a real repository: http://127.0.0.1:8010 (ARGS="--for 30s --port 0")
 	@scripts/check-tools cargo node npm git cc make
@@ -49,6 +58,36 @@ lint: ui ## formatting, clippy, rustdoc, svelte-check, eslint
 
 bench: build ## measures this machine: throughput, latency, logs, reads, start (see benches/README.md)
 	@benches/run $(ARGS)
+
+install: ## puts the built program, units, manual pages and completions into PREFIX (/usr/local), below DESTDIR
+	@test -x "$(BINARY)" || { echo "$(BINARY) is missing: make build" >&2; exit 1; }
+	install -D -m 755 "$(BINARY)" "$(DESTDIR)$(bindir)/greenroom"
+	install -d "$(DESTDIR)$(unitdir)" "$(DESTDIR)$(mandir)"
+	for unit in greenroom.service greenroom-worker@.service; do \
+		sed 's|@bindir@|$(bindir)|g' "packaging/systemd/$$unit" > "$(DESTDIR)$(unitdir)/$$unit" || exit 1; \
+		chmod 644 "$(DESTDIR)$(unitdir)/$$unit"; \
+	done
+	install -D -m 644 packaging/systemd/sysusers.conf "$(DESTDIR)$(sysusersdir)/greenroom.conf"
+	"$(BINARY)" manual "$(DESTDIR)$(mandir)"
+	install -d "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" \
+		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
+	"$(BINARY)" completions bash > "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/greenroom"
+	"$(BINARY)" completions zsh > "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_greenroom"
+	"$(BINARY)" completions fish > "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/greenroom.fish"
+	install -D -m 644 packaging/greenroom.toml "$(DESTDIR)$(docdir)/greenroom.toml"
+	install -D -m 644 config/schema.json "$(DESTDIR)$(docdir)/schema.json"
+
+uninstall: ## removes what `make install` put there
+	rm -f "$(DESTDIR)$(bindir)/greenroom" "$(DESTDIR)$(unitdir)/greenroom.service" \
+		"$(DESTDIR)$(unitdir)/greenroom-worker@.service" "$(DESTDIR)$(sysusersdir)/greenroom.conf" \
+		"$(DESTDIR)$(mandir)"/greenroom.1 "$(DESTDIR)$(mandir)"/greenroom-*.1 \
+		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/greenroom" \
+		"$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_greenroom" \
+		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/greenroom.fish"
+	rm -rf "$(DESTDIR)$(docdir)"
+
+reference: ## writes config/schema.json and the pages in docs/reference anew, from the types
+	GREENROOM_UPDATE=1 cargo test --locked -p greenroom-config --test schema
 
 clean: ## removes what was built
 	rm -rf target ui/dist ui/node_modules .venv
