@@ -209,6 +209,8 @@ impl Cache {
             Record::Control(e) => hot.controls.insert_mut(e.id.0, e.clone()),
             // read when asked for: the master itself knows which one is in force
             Record::Configuration(_) => {}
+            // read when asked for; a notifier itself knows what waits
+            Record::Notifier(_) | Record::Delivery(_) => {}
         }
     }
 

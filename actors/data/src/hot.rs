@@ -167,7 +167,7 @@ pub trait Readable: greenroom_db::Stored {
     /// Its public form without optional parts.
     fn render(&self, lookup: &dyn Lookup) -> String;
 
-    /// Where the hot snapshot keeps it; source stamps and versions of configurations are kept nowhere.
+    /// Where the hot snapshot keeps it, if it does.
     fn table(hot: &Hot) -> Option<&Table<Self>>;
 
     /// Up to which id the table may lack finished entities: `Some(floor)` for histories, `None` when the table holds all.
@@ -242,30 +242,28 @@ readable!(Log, logs, |e, _| wire::to_json(&wire::log(e)), |_| Some(Floor {
     unfinished_kept: false
 }));
 
-impl Readable for ConfigurationVersion {
-    fn render(&self, _: &dyn Lookup) -> String {
-        wire::to_json(&wire::configuration(self))
-    }
+/// Kept nowhere: read from the database each time.
+macro_rules! stored_only {
+    ($($ty:ty => $form:path),* $(,)?) => {$(
+        impl Readable for $ty {
+            fn render(&self, _: &dyn Lookup) -> String {
+                wire::to_json(&$form(self))
+            }
 
-    fn table(_: &Hot) -> Option<&Table<Self>> {
-        None
-    }
+            fn table(_: &Hot) -> Option<&Table<Self>> {
+                None
+            }
 
-    fn floor(_: &Hot) -> Option<Floor> {
-        None
-    }
+            fn floor(_: &Hot) -> Option<Floor> {
+                None
+            }
+        }
+    )*};
 }
 
-impl Readable for SourceStamp {
-    fn render(&self, _: &dyn Lookup) -> String {
-        wire::to_json(&wire::sourcestamp(self))
-    }
-
-    fn table(_: &Hot) -> Option<&Table<Self>> {
-        None
-    }
-
-    fn floor(_: &Hot) -> Option<Floor> {
-        None
-    }
-}
+stored_only!(
+    ConfigurationVersion => wire::configuration,
+    SourceStamp => wire::sourcestamp,
+    Notifier => wire::notifier,
+    Delivery => wire::delivery,
+);

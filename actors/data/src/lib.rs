@@ -36,7 +36,7 @@ pub use frame::{Delivered, Frame};
 pub use hot::{Hot, Shown};
 pub use hub::{Delivery, Ended, Subscription};
 pub use journal::Journal;
-pub use listener::ListenerState;
+pub use listener::{Enqueued, KEPT_DELIVERIES, ListenerState, Settled};
 pub use ro::{LogLines, Ro, Snapshot};
 pub use rw::{LogStream, Rw};
 pub use start::{DataLayer, DataOptions};

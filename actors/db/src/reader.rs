@@ -12,7 +12,7 @@ use crate::engine::{EngineError, ReadTx};
 use crate::messages::*;
 use crate::reads;
 use crate::rows::RowMapped;
-use crate::store::Store;
+use crate::store::{Store, generation_of};
 
 /// Answers reads, several at a time.
 pub struct DbReader {
@@ -61,6 +61,8 @@ stored!(
     Step,
     Log,
     ConfigurationVersion,
+    Notifier,
+    Delivery,
 );
 
 impl From<EngineError> for ReadError {
@@ -82,7 +84,25 @@ async fn snapshot<T>(
     let mut tx = store.0.engine.read().await?;
     let clock = reads::clock(&mut *tx, store.0.generation).await?;
     let value = read(&mut *tx).await?;
+    clock.heads().for_each(|(master, seq)| store.saw(master, seq));
     Ok(Snapshot { value, clock })
+}
+
+/// As [`snapshot`], from a replica if there is one that is not behind what was seen here: so nobody sees time go back, or misses
+/// what this master has written.
+async fn snapshot_anywhere<T>(
+    store: Store,
+    read: impl for<'a> FnOnce(&'a mut dyn ReadTx) -> Read<'a, T> + Send,
+) -> ReadResult<T> {
+    if let Some(mut tx) = store.0.engine.read_replica().await
+        && let Ok(clock) = reads::clock(&mut *tx, store.0.generation).await
+        && store.is_current(&clock)
+        && generation_of(&mut *tx).await == Ok(Some(store.0.generation))
+    {
+        let value = read(&mut *tx).await?;
+        return Ok(Snapshot { value, clock });
+    }
+    snapshot(store, read).await
 }
 
 impl<E: Stored> Handler<List<E>> for DbReader {
@@ -91,7 +111,9 @@ impl<E: Stored> Handler<List<E>> for DbReader {
     fn handle(&mut self, msg: List<E>, _ctx: &mut Self::Context) -> Self::Result {
         self.asked += 1;
         let store = self.store.clone();
-        Box::pin(snapshot(store, move |tx| Box::pin(async move { reads::page(tx, &msg.query).await })))
+        Box::pin(snapshot_anywhere(store, move |tx| {
+            Box::pin(async move { reads::page(tx, &msg.query).await })
+        }))
     }
 }
 
@@ -101,35 +123,42 @@ impl<E: Stored> Handler<Get<E>> for DbReader {
     fn handle(&mut self, msg: Get<E>, _ctx: &mut Self::Context) -> Self::Result {
         self.asked += 1;
         let store = self.store.clone();
-        Box::pin(snapshot(store, move |tx| Box::pin(reads::by_id(tx, msg.id))))
+        Box::pin(snapshot_anywhere(store, move |tx| Box::pin(reads::by_id(tx, msg.id))))
     }
 }
 
 macro_rules! handle {
-    ($($message:ty => $read:path),* $(,)?) => {$(
+    ($snapshot:ident: $($message:ty => $read:path),* $(,)?) => {$(
         impl Handler<$message> for DbReader {
             type Result = ResponseFuture<<$message as Message>::Result>;
 
             fn handle(&mut self, msg: $message, _ctx: &mut Self::Context) -> Self::Result {
                 self.asked += 1;
                 let store = self.store.clone();
-                Box::pin(snapshot(store, move |tx| Box::pin($read(tx, msg))))
+                Box::pin($snapshot(store, move |tx| Box::pin($read(tx, msg))))
             }
         }
     )*};
 }
 
+// History.
 handle!(
+    snapshot_anywhere:
     BuildPropertiesOf => reads::build_properties,
     BuildsetPropertiesOf => reads::buildset_properties,
+    BuildsOfChange => reads::builds_of_change,
+    ChangesOfBuild => reads::changes_of_build,
+);
+
+// What is decided by: from the primary.
+handle!(
+    snapshot:
     SchedulerStateOf => reads::scheduler_state,
     ChangeSourceStateOf => reads::change_source_state,
     ListenerOf => reads::listener,
     ControlActOf => reads::control_act,
     OpenControlActs => reads::open_control_acts,
     UnfinishedBuilds => reads::unfinished_builds,
-    BuildsOfChange => reads::builds_of_change,
-    ChangesOfBuild => reads::changes_of_build,
     EventsAfter => reads::events_after,
     CurrentClock => reads::nothing,
     LoadHot => reads::hot,

@@ -92,7 +92,32 @@ tables! {
         "configurationid": Int, "masterid": Int, "number": Int, "digest": Text, "cause": Text, "restores": Int, "who": Text,
         "created_at": Int, "difference": Text, "controlid": Int,
     ] unique &[&["masterid", "number"]], index &[];
+    NOTIFIERS = "notifiers" key 1 ["notifierid": Int, "name": Text, "kind": Text, "masterid": Int, "version": Int]
+        unique &[&["name"]], index &[];
+    DELIVERIES = "deliveries" key 1 [
+        "deliveryid": Int, "notifier": Text, "created_at": Int, "due_at": Int, "dedup_key": Text, "subject": Text,
+        "buildid": Int, "notice": Text, "state": Text, "attempts": Int, "target": Text, "reason": Text, "settled_at": Int,
+        "version": Int,
+    ] unique &[&["notifier", "dedup_key"]], index &[&["notifier", "state", "deliveryid"]];
     LISTENERS = "listeners" key 1 ["name": Text, "clock": Text, "settings": Text] unique &[], index &[];
     WRITE_IDS = "write_ids" key 1 ["id": Blob, "at": Int, "outcome": Text] unique &[], index &[&["at"]];
     EVENTS = "events" key 2 ["masterid": Int, "seq": Int, "topic": Text, "body": Text, "at": Int] unique &[], index &[];
 }
+
+/// Log text, where it has no store of its own.
+pub static LOG_SEGMENTS: Table = Table {
+    name: "log_segments",
+    columns: &[("logid", Int), ("first", Int), ("lines", Int), ("bytes", Int), ("data", Blob)],
+    key: 2,
+    unique: &[],
+    indexes: &[],
+};
+
+/// Who may write log text of a master.
+pub static LOG_WRITERS: Table = Table {
+    name: "log_writers",
+    columns: &[("masterid", Int), ("epoch", Int)],
+    key: 1,
+    unique: &[],
+    indexes: &[],
+};

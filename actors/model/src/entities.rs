@@ -454,6 +454,97 @@ pub struct ConfigurationVersion {
     pub act: Option<ControlId>,
 }
 
+/// A status listener that tells people or other systems.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notifier {
+    /// Its id, kept over restarts by its name.
+    pub id: NotifierId,
+    /// Its unique name.
+    pub name: String,
+    /// The word of its `kind` in the configuration.
+    pub kind: String,
+    /// The master that runs it; none: it is gone from the configuration.
+    pub master: Option<MasterId>,
+    /// Raised by each change.
+    pub version: i64,
+}
+
+/// What has become of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeliveryState {
+    /// It is to be sent.
+    Waiting,
+    /// It was sent.
+    Sent,
+    /// It was refused, or given up after trying for long.
+    Failed,
+    /// It made room for newer ones while it waited.
+    Dropped,
+    /// It was not worth sending, for the reason that stands beside it.
+    Silenced,
+}
+
+impl DeliveryState {
+    /// Every state.
+    pub const ALL: [DeliveryState; 5] = [
+        DeliveryState::Waiting,
+        DeliveryState::Sent,
+        DeliveryState::Failed,
+        DeliveryState::Dropped,
+        DeliveryState::Silenced,
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            DeliveryState::Waiting => "waiting",
+            DeliveryState::Sent => "sent",
+            DeliveryState::Failed => "failed",
+            DeliveryState::Dropped => "dropped",
+            DeliveryState::Silenced => "silenced",
+        }
+    }
+
+    /// The state of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.word() == word)
+    }
+}
+
+/// A message of a notifier: a row of its outbox, and after that of its record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The notifier's name.
+    pub notifier: String,
+    /// When there was something to tell.
+    pub created_at: Timestamp,
+    /// Not to be sent (or tried again) before.
+    pub due_at: Timestamp,
+    /// Unique per notifier: the same event gives the same key, so that it is told once.
+    pub dedup_key: String,
+    /// What it is about, for people.
+    pub subject: String,
+    /// The build that it is about, if it is about one.
+    pub build: Option<BuildId>,
+    /// What is needed to write it, the notifier's own business; null once it is settled.
+    pub notice: Value,
+    /// What has become of it.
+    pub state: DeliveryState,
+    /// How often it was tried.
+    pub attempts: i64,
+    /// To whom it was sent.
+    pub target: Option<String>,
+    /// Why it is where it is: the last error, or why it was silenced.
+    pub reason: Option<String>,
+    /// Since when it waits no more.
+    pub settled_at: Option<Timestamp>,
+    /// Raised by each change.
+    pub version: i64,
+}
+
 /// What a control act is aimed at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "id")]

@@ -50,6 +50,8 @@ pub enum EventName {
     Connected,
     Disconnected,
     StateUpdated,
+    /// A message waits no more.
+    Settled,
     /// A control act was asked for.
     Requested,
     /// A control act was answered.
@@ -73,6 +75,7 @@ impl EventName {
             EventName::Connected => "connected",
             EventName::Disconnected => "disconnected",
             EventName::StateUpdated => "state_updated",
+            EventName::Settled => "settled",
             EventName::Requested => "requested",
             EventName::Answered => "answered",
         }
@@ -100,6 +103,8 @@ pub enum Record {
     Log(Arc<Log>),
     Control(Arc<ControlAct>),
     Configuration(Arc<ConfigurationVersion>),
+    Notifier(Arc<Notifier>),
+    Delivery(Arc<Delivery>),
 }
 
 /// What identifies an entity over all kinds.
@@ -125,6 +130,8 @@ impl Record {
             Record::Log(e) => EntityKey("logs", e.id.0),
             Record::Control(e) => EntityKey("control", e.id.0),
             Record::Configuration(e) => EntityKey("configurations", e.id.0),
+            Record::Notifier(e) => EntityKey("notifiers", e.id.0),
+            Record::Delivery(e) => EntityKey("deliveries", e.id.0),
         }
     }
 
@@ -146,6 +153,8 @@ impl Record {
             Record::Log(e) => e.version,
             Record::Control(e) => e.version,
             Record::Configuration(_) => 1,
+            Record::Notifier(e) => e.version,
+            Record::Delivery(e) => e.version,
         }
     }
 }
@@ -193,6 +202,17 @@ impl Happening {
                 key!["configurations", e.id.0, name],
                 key!["masters", e.master.0, "configurations", e.number, name],
             ],
+            Record::Notifier(e) => vec![
+                key!["notifiers", e.id.0, name],
+                Key(vec!["notifiers".into(), Element::parse(&e.name), name.into()]),
+            ],
+            Record::Delivery(e) => {
+                let notifier = Element::parse(&e.notifier);
+                vec![
+                    Key(vec!["notifiers".into(), notifier, "deliveries".into(), e.id.0.into(), name.into()]),
+                    key!["deliveries", e.id.0, name],
+                ]
+            }
         }
     }
 }

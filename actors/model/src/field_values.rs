@@ -103,3 +103,12 @@ entity!(ConfigurationVersion, Configurations, |e| e.id.0, {
     "configurationid" => e.id.0, "masterid" => e.master.0, "number" => e.number, "digest" => e.digest.as_str(),
     "cause" => e.cause.word(), "restores" => e.restores, "who" => e.who.as_str(), "created_at" => e.created_at,
 });
+entity!(Notifier, Notifiers, |e| e.id.0, {
+    "notifierid" => e.id.0, "name" => e.name.as_str(), "kind" => e.kind.as_str(), "masterid" => e.master.map(|m| m.0),
+});
+entity!(Delivery, Deliveries, |e| e.id.0, {
+    "deliveryid" => e.id.0, "notifier" => e.notifier.as_str(), "created_at" => e.created_at, "due_at" => e.due_at,
+    "dedup_key" => e.dedup_key.as_str(), "subject" => e.subject.as_str(), "buildid" => e.build.map(|b| b.0),
+    "state" => e.state.word(), "attempts" => e.attempts, "target" => e.target.as_deref(), "reason" => e.reason.as_deref(),
+    "settled_at" => e.settled_at,
+});

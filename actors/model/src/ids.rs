@@ -90,4 +90,8 @@ ids! {
     ControlId => Control,
     /// A version of a master's configuration (unique over all masters; its *number* counts per master).
     ConfigurationId => Configuration,
+    /// A notifier.
+    NotifierId => Notifier,
+    /// A message of a notifier.
+    DeliveryId => Delivery,
 }

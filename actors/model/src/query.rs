@@ -24,6 +24,8 @@ pub enum Resource {
     Steps,
     Logs,
     Configurations,
+    Notifiers,
+    Deliveries,
 }
 
 /// The type of a field.
@@ -168,7 +170,7 @@ macro_rules! fields {
 
 impl Resource {
     /// Every resource.
-    pub const ALL: [Resource; 14] = [
+    pub const ALL: [Resource; 16] = [
         Resource::Masters,
         Resource::Builders,
         Resource::Workers,
@@ -183,6 +185,8 @@ impl Resource {
         Resource::Steps,
         Resource::Logs,
         Resource::Configurations,
+        Resource::Notifiers,
+        Resource::Deliveries,
     ];
 
     /// The key of its entities in replies, and its path element: `builds`.
@@ -202,6 +206,8 @@ impl Resource {
             Resource::Steps => "steps",
             Resource::Logs => "logs",
             Resource::Configurations => "configurations",
+            Resource::Notifiers => "notifiers",
+            Resource::Deliveries => "deliveries",
         }
     }
 
@@ -275,6 +281,13 @@ impl Resource {
             Resource::Configurations => fields![
                 "configurationid": Int, "masterid": Int, "number": Int, "digest": Text, "cause": Text, "restores": Int,
                 "who": Text, "created_at": Time, "difference": Nested,
+            ],
+            Resource::Notifiers => {
+                fields!["notifierid": Int, "name": Text, "kind": Text, "masterid": Int]
+            }
+            Resource::Deliveries => fields![
+                "deliveryid": Int, "notifier": Text, "created_at": Time, "due_at": Time, "dedup_key": Text, "subject": Text,
+                "buildid": Int, "state": Text, "attempts": Int, "target": Text, "reason": Text, "settled_at": Time,
             ],
             Resource::Logs => fields![
                 "logid": Int, "name": Text, "slug": Text, "stepid": Int, "complete": Bool, "num_lines": Int, "type": Text,

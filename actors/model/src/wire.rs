@@ -104,6 +104,8 @@ pub fn render(record: &Record, lookup: &dyn Lookup) -> String {
         Record::Log(e) => to_json(&log(e)),
         Record::Control(e) => to_json(&control(e)),
         Record::Configuration(e) => to_json(&configuration(e)),
+        Record::Notifier(e) => to_json(&notifier(e)),
+        Record::Delivery(e) => to_json(&delivery(e)),
     }
 }
 
@@ -570,6 +572,53 @@ pub fn configuration(e: &ConfigurationVersion) -> impl Serialize + '_ {
         number: e.number,
         restores: e.restores,
         who: &e.who,
+    }
+}
+
+#[derive(Serialize)]
+struct NotifierForm<'a> {
+    kind: &'a str,
+    masterid: Option<i64>,
+    name: &'a str,
+    notifierid: i64,
+}
+
+/// The public form of a notifier.
+pub fn notifier(e: &Notifier) -> impl Serialize + '_ {
+    NotifierForm { kind: &e.kind, masterid: e.master.map(|m| m.0), name: &e.name, notifierid: e.id.0 }
+}
+
+#[derive(Serialize)]
+struct DeliveryForm<'a> {
+    attempts: i64,
+    buildid: Option<i64>,
+    created_at: i64,
+    dedup_key: &'a str,
+    deliveryid: i64,
+    due_at: i64,
+    notifier: &'a str,
+    reason: Option<&'a str>,
+    settled_at: Option<i64>,
+    state: &'static str,
+    subject: &'a str,
+    target: Option<&'a str>,
+}
+
+/// The public form of a notifier's message.
+pub fn delivery(e: &Delivery) -> impl Serialize + '_ {
+    DeliveryForm {
+        attempts: e.attempts,
+        buildid: e.build.map(|b| b.0),
+        created_at: e.created_at.seconds(),
+        dedup_key: &e.dedup_key,
+        deliveryid: e.id.0,
+        due_at: e.due_at.seconds(),
+        notifier: &e.notifier,
+        reason: e.reason.as_deref(),
+        settled_at: e.settled_at.map(Timestamp::seconds),
+        state: e.state.word(),
+        subject: &e.subject,
+        target: e.target.as_deref(),
     }
 }
 

@@ -213,6 +213,52 @@ pub enum Op {
         /** Its state. */
         state: ListenerRecord,
     },
+    /// This master runs the notifier of that name from now on. Refused with [`Refusal::Held`] while another master that is
+    /// active does.
+    ClaimNotifier {
+        /** Its id, if it is new. */
+        id: NotifierId,
+        /** Its name. */
+        name: String,
+        /** The word of its kind. */
+        kind: String,
+    },
+    /// This master does not run the notifier any more. Nothing happens if it did not.
+    ReleaseNotifier {
+        /** Its name. */
+        name: String,
+    },
+    /// Puts a message into a notifier's outbox (or into its record at once), unless its key is known there.
+    AddDelivery(Box<NewDelivery>),
+    /// A message could not be sent and will be tried again. Nothing happens to one that is settled.
+    RetryDelivery {
+        /** Which. */
+        delivery: DeliveryId,
+        /** When. */
+        due_at: Timestamp,
+        /** Why it could not be sent. */
+        reason: String,
+    },
+    /// A message waits no more. Nothing happens to one that is settled.
+    SettleDelivery {
+        /** Which. */
+        delivery: DeliveryId,
+        /** Anything but waiting. */
+        state: DeliveryState,
+        /** Whether this was an attempt to send it. */
+        attempted: bool,
+        /** To whom it was sent. */
+        target: Option<String>,
+        /** Why. */
+        reason: Option<String>,
+    },
+    /// Forgets the oldest settled messages of a notifier; of those that were silenced and of the others, each, so many stay.
+    PruneDeliveries {
+        /** Whose. */
+        notifier: String,
+        /** How many. */
+        keep: u64,
+    },
     /// Proves that this master runs (`last_active`).
     Heartbeat,
     /// This master stops in good order: it is no longer active.
@@ -400,6 +446,21 @@ pub struct NewControl {
     pub params: Value,
 }
 
+/// A message to put into a notifier's outbox.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // the fields of [`Delivery`]
+pub struct NewDelivery {
+    pub id: DeliveryId,
+    pub notifier: String,
+    pub due_at: Timestamp,
+    pub dedup_key: String,
+    pub subject: String,
+    pub build: Option<BuildId>,
+    pub notice: Value,
+    /// Why it will not be sent, if that is certain already: it is silenced.
+    pub silenced: Option<String>,
+}
+
 /// What a scheduler must remember over a crash.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SchedulerState {
@@ -451,6 +512,9 @@ pub enum Refusal {
     /// Somebody else has the request. Normal.
     #[error("the build request is claimed or complete")]
     ClaimLost,
+    /// Another master has it. Normal.
+    #[error("{0}")]
+    Held(String),
     /// It has ended, and what has ended never changes.
     #[error("{0} has ended already")]
     Final(String),

@@ -8,6 +8,7 @@ mod configure;
 mod control;
 mod logs;
 mod masters;
+mod notifiers;
 mod schedulers;
 mod steps;
 mod workers;
@@ -58,6 +59,16 @@ pub async fn apply(unit: &mut Unit<'_>, op: &Op) -> Result<Outcome, Fault> {
         Op::SetWorkerGraceful { worker, graceful } => workers::set_graceful(unit, *worker, *graceful).await?,
         Op::AnswerControl { act, answer } => control::answer(unit, *act, answer).await?,
         Op::SaveListener { name, state } => schedulers::save_listener(unit, name, state)?,
+        Op::ClaimNotifier { id, name, kind } => notifiers::claim(unit, *id, name, kind).await?,
+        Op::ReleaseNotifier { name } => notifiers::release(unit, name).await?,
+        Op::AddDelivery(new) => notifiers::add(unit, new).await?,
+        Op::RetryDelivery { delivery, due_at, reason } => {
+            notifiers::retry(unit, *delivery, *due_at, reason).await?;
+        }
+        Op::SettleDelivery { delivery, state, attempted, target, reason } => {
+            notifiers::settle(unit, *delivery, (*state, *attempted), target.as_deref(), reason.as_deref()).await?;
+        }
+        Op::PruneDeliveries { notifier, keep } => notifiers::prune(unit, notifier, *keep).await?,
         Op::Heartbeat => masters::heartbeat(unit).await?,
         Op::StopMaster => masters::stop(unit).await?,
     }

@@ -136,6 +136,13 @@ impl Fields {
         }
     }
 
+    pub fn blob(&mut self) -> Result<bytes::Bytes, EngineError> {
+        match self.values.next() {
+            Some(Value::Blob(v)) => Ok(v),
+            other => Err(self.bad(&other)),
+        }
+    }
+
     pub fn skip(&mut self) {
         self.values.next();
     }
@@ -509,5 +516,61 @@ plain!(
         created_at: f.time()?,
         difference: f.json()?,
         act: f.opt_id()?,
+    }
+);
+
+plain!(
+    Notifier,
+    NOTIFIERS,
+    |e| [
+        e.id.0.into(),
+        text(&e.name),
+        text(&e.kind),
+        e.master.map(|m| m.0).into(),
+        e.version.into(),
+    ],
+    |f| Notifier {
+        id: f.id()?,
+        name: f.text()?,
+        kind: f.text()?,
+        master: f.opt_id()?,
+        version: f.int()?,
+    }
+);
+
+plain!(
+    Delivery,
+    DELIVERIES,
+    |e| [
+        e.id.0.into(),
+        text(&e.notifier),
+        time(e.created_at),
+        time(e.due_at),
+        text(&e.dedup_key),
+        text(&e.subject),
+        e.build.map(|b| b.0).into(),
+        json(&e.notice)?,
+        e.state.word().into(),
+        e.attempts.into(),
+        opt_text(&e.target),
+        opt_text(&e.reason),
+        opt_time(e.settled_at),
+        e.version.into(),
+    ],
+    |f| Delivery {
+        id: f.id()?,
+        notifier: f.text()?,
+        created_at: f.time()?,
+        due_at: f.time()?,
+        dedup_key: f.text()?,
+        subject: f.text()?,
+        build: f.opt_id()?,
+        notice: f.json()?,
+        state: DeliveryState::from_word(&f.text()?).ok_or_else(|| f.bad(&None))?,
+        attempts: f.int()?,
+        target: f.opt_text()?,
+        reason: f.opt_text()?,
+        settled_at: f.opt_time()?,
+        version: f.int()?,
     }
 );

@@ -135,6 +135,8 @@ cache! {
     steps: i64 => Entry<Step>,
     logs: i64 => Entry<Log>,
     control: i64 => Entry<ControlAct>,
+    notifiers: i64 => Entry<Notifier>,
+    deliveries: i64 => Entry<Delivery>,
     properties: i64 => Arc<Properties>,
     /// The last build number of a builder.
     numbers: i64 => i64,
@@ -154,6 +156,8 @@ cache! {
     origins: String => ChangeId,
     /// Idempotency keys of control acts, of this group only.
     control_keys: (String, String) => i64,
+    /// Keys of messages by notifier, of this group only.
+    delivery_keys: (String, String) => (),
 }
 
 impl Cache {
@@ -188,9 +192,15 @@ impl Cache {
                 self.requests_of.forget(&id);
             }
         }
+        for id in self.deliveries.touched() {
+            if self.deliveries.get(&id).is_some_and(|d| d.now.settled_at.is_some()) {
+                self.deliveries.forget(&id);
+            }
+        }
         self.control = Tracked::default();
         self.origins = Tracked::default();
         self.control_keys = Tracked::default();
+        self.delivery_keys = Tracked::default();
         self.clear_logs();
     }
 }
@@ -242,4 +252,6 @@ kinds! {
     Step => steps, "step", Step;
     Log => logs, "log", Log;
     ControlAct => control, "control act", Control;
+    Notifier => notifiers, "notifier", Notifier;
+    Delivery => deliveries, "delivery", Delivery;
 }

@@ -58,6 +58,8 @@ impl Unit<'_> {
         self.flush_kind::<Step>().await?;
         self.flush_kind::<Log>().await?;
         self.flush_kind::<ControlAct>().await?;
+        self.flush_kind::<Notifier>().await?;
+        self.flush_kind::<Delivery>().await?;
         let mut rows = Vec::new();
         for build in self.cache.properties.touched() {
             if let Some(properties) = self.cache.properties.get(&build) {

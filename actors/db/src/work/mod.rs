@@ -221,5 +221,7 @@ ids!(
     BuildId,
     StepId,
     LogId,
-    ControlId
+    ControlId,
+    NotifierId,
+    DeliveryId
 );
