@@ -153,9 +153,12 @@ impl Core {
         self.head = None;
     }
 
-    /// Whether the transaction of these writes was committed.
+    /// Whether the transaction of these writes was committed. It may be under way still, on a connection that we lost: it holds
+    /// the lock on this master's head, so that lock is waited for first.
     async fn happened(&self, writes: &[Write]) -> Result<bool, EngineError> {
         let mut tx = self.store.0.engine.write().await?;
+        let mine = [Cond::eq("masterid", self.store.0.master.0), Cond::eq("epoch", self.store.0.epoch)];
+        tx.set(&MASTER_HEADS, &[("epoch", self.store.0.epoch.into())], &mine).await?;
         Ok(!known_writes(&mut *tx, writes).await?.is_empty())
     }
 
@@ -171,7 +174,7 @@ impl Core {
             let done = |a: Applied| a.map(|(outcomes, _)| committed(outcomes, store.0.master, head.seq));
             return Ok(answers.into_iter().map(done).collect());
         }
-        let Some(events) = unit.flush(head, self.now).await? else { return Err(Failure::Fenced) };
+        let Some(events) = unit.flush(head, self.now).await? else { return Err(self.outrun(&mut *tx).await?) };
         let reserved = reserve_low(&mut *tx, &store).await?;
         tx.commit().await?;
         self.outage.committed();
@@ -183,11 +186,22 @@ impl Core {
         self.head = Some(Head { seq, ..head });
         self.commits += 1;
         self.events += events.len() as u64;
+        self.store.saw(store.0.master, seq);
         if !events.is_empty() {
             (self.sink)(Arc::from(events));
         }
         let done = |a: Applied| a.map(|(outcomes, _)| committed(outcomes, store.0.master, seq));
         Ok(answers.into_iter().map(done).collect())
+    }
+
+    /// Why the fence did not hold: another process has our place, or a commit of ours came through whose answer was lost.
+    async fn outrun(&mut self, tx: &mut dyn WriteTx) -> Result<Failure, EngineError> {
+        self.head = None;
+        match self.head(tx).await {
+            Ok(_) => Ok(EngineError::Conflict("an earlier commit of this master came through".into()).into()),
+            Err(Failure::Engine(error)) => Err(error),
+            Err(other) => Ok(other),
+        }
     }
 
     /// This master's head, read if it is not known.
@@ -229,7 +243,7 @@ impl Core {
     pub async fn prune_step(&mut self, older_than: Timestamp, keep: i64) -> Result<Pruned, WriteError> {
         let result = async {
             let mut tx = self.store.0.engine.write().await?;
-            let (events, floor) = prune_events(&mut *tx, self.store.0.master, older_than, keep).await?;
+            let (events, floor) = prune_events(&mut *tx, &self.store, older_than, keep).await?;
             let old = Select::from(&WRITE_IDS)
                 .filter(Cond::is("at", crate::engine::Comparison::Lt, older_than.0))
                 .order("at", false)
@@ -368,11 +382,12 @@ pub async fn reserve_one(
 /// Removes the oldest events of a master, at most a step's worth, and moves its floor in the same transaction.
 async fn prune_events(
     tx: &mut dyn WriteTx,
-    master: MasterId,
+    store: &Store,
     older_than: Timestamp,
     keep: i64,
 ) -> Result<(u64, i64), EngineError> {
     use crate::engine::Comparison::{Ge, Gt, Le};
+    let (master, epoch) = (store.0.master, store.0.epoch);
     let mine = Cond::eq("masterid", master.0);
     let Some(row) = tx.select(&Select::from(&MASTER_HEADS).filter(mine.clone())).await?.into_iter().next()
     else {
@@ -395,7 +410,10 @@ async fn prune_events(
     if last <= floor {
         return Ok((0, floor));
     }
-    let gone = tx.delete(&EVENTS, &range(last)).await?;
-    tx.set(&MASTER_HEADS, &[("floor", last.into())], &[mine]).await?;
-    Ok((gone, last))
+    // The floor first: it proves that the place is still ours, and can only rise.
+    let conds = [mine.clone(), Cond::eq("epoch", epoch), Cond::eq("floor", floor)];
+    if tx.set(&MASTER_HEADS, &[("floor", last.into())], &conds).await? != 1 {
+        return Err(EngineError::Conflict("another process prunes".into()));
+    }
+    Ok((tx.delete(&EVENTS, &range(last)).await?, last))
 }

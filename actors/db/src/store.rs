@@ -2,28 +2,40 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use greenroom_model::ids::IdKind;
-use greenroom_model::{Log, Master, MasterId, Timestamp};
+use greenroom_model::{Clock, Log, Master, MasterId, Timestamp};
+use tokio::time::Instant;
 
 use crate::core::{BLOCK, counters, reserve_one};
+use crate::engine::mariadb::MariaDbEngine;
 use crate::engine::memory::Memory;
-use crate::engine::sqlite::{SchemaError, Sqlite};
-use crate::engine::{Cond, Engine, EngineError, Select, Table, Value, WriteTx};
+use crate::engine::migrate::{self, Migrated, SchemaError, Upto};
+use crate::engine::postgres::PostgresEngine;
+use crate::engine::sqlite::Sqlite;
+use crate::engine::{Cond, Engine, EngineError, ReadTx, Select, Table, Value, WriteTx};
 use crate::ids::IdAllocator;
 use crate::logs::store::{LogStore, MemoryLogs, SqliteLogs, cut_to};
+use crate::logs::tables::TableLogs;
 use crate::metrics::WriterMetrics;
 use crate::ops::start_master;
+use crate::options::DatabaseOptions;
 use crate::rows::{Fields, RowMapped, load};
 use crate::schema::*;
 use crate::work::{Cache, Head, Unit};
+
+/// How long the place of a master that was killed is waited for: longer than a lease.
+const PLACE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The url names no engine that is built in.
-    #[error("the database url {0:?} is not understood: `memory:` and `sqlite://FILE` are")]
+    #[error(
+        "the database url {0:?} is not understood: `memory:`, `sqlite://FILE`, `postgres://…` and `mariadb://…` are"
+    )]
     Url(String),
     /// The directory cannot be written to.
     #[error("the data directory {path} is not writable")]
@@ -47,6 +59,14 @@ pub enum OpenError {
         /// The newest that this program knows.
         known: i64,
     },
+    /// There is no way back to an older schema.
+    #[error("the database has schema {found}; there is no way back to {wanted}")]
+    Back {
+        /// The version asked for.
+        wanted: i64,
+        /// The database's schema.
+        found: i64,
+    },
     /// Anything else.
     #[error("failed to open the database: {0}")]
     Failed(String),
@@ -57,15 +77,18 @@ pub enum OpenError {
 pub struct Store(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    pub(crate) engine: Box<dyn Engine>,
+    pub(crate) engine: Arc<dyn Engine>,
     pub(crate) ids: IdAllocator,
     pub(crate) master: MasterId,
     pub(crate) epoch: i64,
     pub(crate) generation: i64,
     pub(crate) logs: Box<dyn LogStore>,
     metrics: WriterMetrics,
+    /// What somebody here has seen committed: a replica must not be behind it.
+    seen: Mutex<Clock>,
     /// Held for as long as anything uses the store.
     _lock: Option<File>,
+    _presence: Option<Box<dyn Send + Sync>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -75,17 +98,19 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store of `url` (`memory:`, or `sqlite://FILE` relative to `data_dir`), brings its schema up to date and takes
-    /// the row of the master named `master_name` with a new epoch.
+    /// Opens the store of a url (`memory:`, `sqlite://FILE` relative to `data_dir`, `postgres://…`, `mariadb://…`), brings its
+    /// schema up to date and takes the row of the master named `master_name` with a new epoch.
     pub async fn open(
-        url: &str,
+        database: impl Into<DatabaseOptions>,
         data_dir: &Path,
         master_name: &str,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
-        let opened = open_engine(url, data_dir).await?;
-        let place = Place::take(&*opened.engine, master_name, now).await?;
-        cut_logs(&*opened.engine, &*opened.logs).await?;
+        let opened = open_engine(&database.into(), data_dir).await?;
+        let (engine, logs) = (&*opened.engine, &*opened.logs);
+        let (presence, now) = wait_for_place(engine, master_name, now).await?;
+        let place = Place::take(engine, logs, master_name, now).await?;
+        cut_logs(engine, logs).await?;
         Ok(Self(Arc::new(Inner {
             engine: opened.engine,
             ids: place.ids,
@@ -94,7 +119,9 @@ impl Store {
             generation: place.generation,
             logs: opened.logs,
             metrics: WriterMetrics::default(),
+            seen: Mutex::new(Clock::start(place.generation)),
             _lock: opened.lock,
+            _presence: presence,
         })))
     }
 
@@ -122,10 +149,32 @@ impl Store {
     #[doc(hidden)]
     pub async fn take_over_for_test(&self) {
         if let Ok(mut tx) = self.0.engine.write().await {
-            let now = Timestamp(i64::MAX);
-            take_over(&mut *tx, self.0.master, true, now).await.ok();
+            take_over(&mut *tx, self.0.master).await.ok();
             tx.commit().await.ok();
         }
+    }
+
+    /// Whether several masters may share the database, so that this one must tell that it lives.
+    pub fn is_shared(&self) -> bool {
+        !self.0.engine.exclusive()
+    }
+
+    /// Since when the database's server is away; none: it is there, as far as is known, or there is no server.
+    pub fn away_since(&self) -> Option<Instant> {
+        Some(self.0.engine.away()?.borrow().as_ref()?.since)
+    }
+
+    /// Notes what was committed, or read as committed.
+    pub(crate) fn saw(&self, master: MasterId, seq: i64) {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.head(master) < seq {
+            seen.set(master, seq);
+        }
+    }
+
+    /// Whether a clock contains all that was seen.
+    pub(crate) fn is_current(&self, clock: &Clock) -> bool {
+        clock.covers(&self.0.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where ids of new entities come from.
@@ -135,39 +184,136 @@ impl Store {
 }
 
 /// Brings the schema of a database up to date without taking a master's row. Answers (before, after).
-pub async fn migrate(url: &str, data_dir: &Path) -> Result<(i64, i64), OpenError> {
-    open_engine(url, data_dir).await.map(|opened| opened.schema)
+pub async fn migrate(database: impl Into<DatabaseOptions>, data_dir: &Path) -> Result<(i64, i64), OpenError> {
+    let done = migrate_to(database, data_dir, Upto::default()).await?;
+    Ok((done.before, done.after))
+}
+
+/// As [`migrate`], as far as is wished, or only saying what would be done.
+pub async fn migrate_to(
+    database: impl Into<DatabaseOptions>,
+    data_dir: &Path,
+    upto: Upto,
+) -> Result<Migrated, OpenError> {
+    let database = database.into();
+    match kind(&database, data_dir)? {
+        Kind::Memory => Ok(Migrated::default()),
+        Kind::Sqlite(file) if upto.dry_run => {
+            crate::engine::sqlite::planned(&file, upto).await.map_err(|e| schema_error(&file.display(), e))
+        }
+        Kind::Sqlite(file) => {
+            let _lock = lock(&file)?;
+            let opened = Sqlite::open(&file, upto).await;
+            opened.map(|(_, migrated)| migrated).map_err(|e| schema_error(&file.display(), e))
+        }
+        Kind::Postgres => migrate::postgres(&database, upto).await.map_err(|e| schema_error(&database, e)),
+        Kind::MariaDb => migrate::mariadb(&database, upto).await.map_err(|e| schema_error(&database, e)),
+    }
+}
+
+/// What a url means.
+enum Kind {
+    Memory,
+    Sqlite(PathBuf),
+    Postgres,
+    MariaDb,
+}
+
+fn kind(database: &DatabaseOptions, data_dir: &Path) -> Result<Kind, OpenError> {
+    let unknown = || OpenError::Url(database.to_string());
+    match database.url.split_once(':').ok_or_else(unknown)? {
+        ("memory", "") => Ok(Kind::Memory),
+        ("sqlite", rest) => match rest.strip_prefix("//").filter(|name| !name.is_empty()) {
+            Some(name) => Ok(Kind::Sqlite(data_dir.join(name))),
+            None => Err(unknown()),
+        },
+        ("postgres" | "postgresql", rest) if rest.starts_with("//") => Ok(Kind::Postgres),
+        ("mariadb" | "mysql", rest) if rest.starts_with("//") => Ok(Kind::MariaDb),
+        _ => Err(unknown()),
+    }
 }
 
 struct Opened {
-    engine: Box<dyn Engine>,
+    engine: Arc<dyn Engine>,
     logs: Box<dyn LogStore>,
     lock: Option<File>,
-    schema: (i64, i64),
 }
 
-async fn open_engine(url: &str, data_dir: &Path) -> Result<Opened, OpenError> {
-    if url == "memory:" {
-        return Ok(Opened {
-            engine: Box::new(Memory::new(ALL)),
+async fn open_engine(database: &DatabaseOptions, data_dir: &Path) -> Result<Opened, OpenError> {
+    let shared = |engine: Arc<dyn Engine>| Opened {
+        logs: Box::new(TableLogs::new(Arc::clone(&engine))),
+        engine,
+        lock: None,
+    };
+    let upto = Upto::default();
+    match kind(database, data_dir)? {
+        Kind::Memory => Ok(Opened {
+            engine: Arc::new(Memory::new(ALL)),
             logs: Box::new(MemoryLogs::default()),
             lock: None,
-            schema: (0, 0),
-        });
+        }),
+        Kind::Sqlite(file) => {
+            let lock = lock(&file)?;
+            let (engine, _) = Sqlite::open(&file, upto).await.map_err(|e| schema_error(&file.display(), e))?;
+            let log_file = file.with_extension("logs.db");
+            let logs =
+                SqliteLogs::open(&log_file).await.map_err(|e| schema_error(&log_file.display(), e))?;
+            Ok(Opened { engine: Arc::new(engine), logs: Box::new(logs), lock: Some(lock) })
+        }
+        Kind::Postgres => {
+            migrate::postgres(database, upto).await.map_err(|e| schema_error(database, e))?;
+            Ok(shared(Arc::new(PostgresEngine::new(database).map_err(failed)?)))
+        }
+        Kind::MariaDb => {
+            migrate::mariadb(database, upto).await.map_err(|e| schema_error(database, e))?;
+            Ok(shared(Arc::new(MariaDbEngine::new(database).map_err(failed)?)))
+        }
     }
-    let name = url.strip_prefix("sqlite://").filter(|name| !name.is_empty());
-    let file = data_dir.join(name.ok_or_else(|| OpenError::Url(url.to_owned()))?);
-    let lock = lock(&file)?;
-    let (engine, before, after) = Sqlite::open(&file).await.map_err(|e| schema_error(&file, e))?;
-    let log_file = file.with_extension("logs.db");
-    let logs = SqliteLogs::open(&log_file).await.map_err(|e| schema_error(&log_file, e))?;
-    Ok(Opened { engine: Box::new(engine), logs: Box::new(logs), lock: Some(lock), schema: (before, after) })
 }
 
-fn schema_error(file: &Path, error: SchemaError) -> OpenError {
+/// Waits until no live process has the place of the master of this name: a killed one's connections are closed at once, one
+/// that cannot be reached any more loses its lease. Answers the time then, too.
+async fn wait_for_place(
+    engine: &dyn Engine,
+    name: &str,
+    now: Timestamp,
+) -> Result<(Option<Box<dyn Send + Sync>>, Timestamp), OpenError> {
+    let begun = Instant::now();
+    let mut first_lease = None;
+    loop {
+        let waited = i64::try_from(begun.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let now = Timestamp(now.0.saturating_add(waited));
+        if let Some(presence) = engine.presence(name).await.map_err(failed)? {
+            return Ok((Some(presence), now));
+        }
+        let lease = lease_of(engine, name).await.map_err(failed)?;
+        if lease <= now.0 {
+            return Ok((None, now));
+        }
+        if *first_lease.get_or_insert(lease) != lease || begun.elapsed() > PLACE_WITHIN {
+            return Err(OpenError::NameInUse(name.to_owned()));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Until when the master of this name is taken for alive; 0: there is none.
+async fn lease_of(engine: &dyn Engine, name: &str) -> Result<i64, EngineError> {
+    let mut tx = engine.read().await?;
+    let named = Select::from(&MASTERS).filter(Cond::eq("name", name));
+    let Some(master) = load::<Master>(&mut *tx, &named).await?.into_iter().next() else { return Ok(0) };
+    let head = Select::from(&MASTER_HEADS).filter(Cond::eq("masterid", master.id.0));
+    let Some(row) = tx.select(&head).await?.into_iter().next() else { return Ok(0) };
+    let mut fields = Fields::new(&MASTER_HEADS, row);
+    (0..4).for_each(|_| fields.skip());
+    fields.int()
+}
+
+fn schema_error(database: &dyn std::fmt::Display, error: SchemaError) -> OpenError {
     match error {
         SchemaError::Newer(found, known) => OpenError::Newer { found, known },
-        SchemaError::Engine(error) => OpenError::Failed(format!("{}: {error}", file.display())),
+        SchemaError::Back(wanted, found) => OpenError::Back { wanted, found },
+        SchemaError::Engine(error) => OpenError::Failed(format!("{database}: {error}")),
     }
 }
 
@@ -213,21 +359,26 @@ fn failed(error: impl std::fmt::Display) -> OpenError {
 
 impl Place {
     /// Takes the master's row in one transaction, which also announces that the master started.
-    async fn take(engine: &dyn Engine, name: &str, now: Timestamp) -> Result<Self, OpenError> {
+    async fn take(
+        engine: &dyn Engine,
+        logs: &dyn LogStore,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Self, OpenError> {
         let mut tx = engine.write().await.map_err(failed)?;
         let generation = generation(&mut *tx, now).await.map_err(failed)?;
         let ids = IdAllocator::empty();
-        let alone = engine.exclusive();
-        let reserved = first_ids(&mut *tx, alone).await.map_err(failed)?;
+        let reserved = first_ids(&mut *tx, name).await.map_err(failed)?;
         let found = Select::from(&MASTERS).filter(Cond::eq("name", name));
         let known = load::<Master>(&mut *tx, &found).await.map_err(failed)?.into_iter().next();
         let (master, head) = match known {
             Some(known) => {
-                let head = take_over(&mut *tx, known.id, alone, now).await.map_err(failed)?;
+                let head = take_over(&mut *tx, known.id).await.map_err(failed)?;
                 (known.id, head.ok_or_else(|| OpenError::NameInUse(name.to_owned()))?)
             }
             None => add_master(&mut *tx, name, now).await.map_err(failed)?,
         };
+        logs.claim(&mut *tx, master, head.epoch).await.map_err(failed)?;
         let mut cache = Cache::default();
         let mut unit = Unit::new(&mut *tx, &mut cache, master, &ids);
         unit.at = now;
@@ -241,35 +392,33 @@ impl Place {
     }
 }
 
+/// Which life of the database a transaction reads.
+pub async fn generation_of(tx: &mut dyn ReadTx) -> Result<Option<i64>, EngineError> {
+    let Some(row) = tx.select(&Select::from(&GENERATION)).await?.into_iter().next() else { return Ok(None) };
+    let mut fields = Fields::new(&GENERATION, row);
+    fields.skip();
+    fields.int().map(Some)
+}
+
 /// Which life of the database this is; a new one begins its first.
 async fn generation(tx: &mut dyn WriteTx, now: Timestamp) -> Result<i64, EngineError> {
-    if let Some(row) = tx.select(&Select::from(&GENERATION)).await?.into_iter().next() {
-        let mut fields = Fields::new(&GENERATION, row);
-        fields.skip();
-        return fields.int();
+    if let Some(known) = generation_of(tx).await? {
+        return Ok(known);
     }
     tx.insert(&GENERATION, &[vec![Value::Int(1), now.0.into()]]).await?;
     Ok(now.0)
 }
 
-/// Raises the epoch of a master that no live process has. None: one has.
-async fn take_over(
-    tx: &mut dyn WriteTx,
-    master: MasterId,
-    alone: bool,
-    now: Timestamp,
-) -> Result<Option<Head>, EngineError> {
+/// Raises the epoch of a master: whoever had its place can write no more. None: another process was faster.
+async fn take_over(tx: &mut dyn WriteTx, master: MasterId) -> Result<Option<Head>, EngineError> {
     let select = Select::from(&MASTER_HEADS).filter(Cond::eq("masterid", master.0));
     let Some(row) = tx.select(&select).await?.into_iter().next() else {
         return Err(EngineError::Damaged(format!("master {master} has no head")));
     };
     let mut fields = Fields::new(&MASTER_HEADS, row);
     fields.skip();
-    let (epoch, seq, _floor, lease) = (fields.int()?, fields.int()?, fields.int()?, fields.int()?);
-    if !alone && lease > now.0 {
-        return Ok(None);
-    }
-    let conds = [Cond::eq("masterid", master.0), Cond::eq("epoch", epoch)];
+    let (epoch, seq) = (fields.int()?, fields.int()?);
+    let conds = [Cond::eq("masterid", master.0), Cond::eq("epoch", epoch), Cond::eq("seq", seq)];
     let taken = tx.set(&MASTER_HEADS, &[("epoch", (epoch + 1).into())], &conds).await? == 1;
     Ok(taken.then_some(Head { epoch: epoch + 1, seq }))
 }
@@ -310,13 +459,18 @@ fn table_of(kind: IdKind) -> &'static Table {
         IdKind::Log => &LOGS,
         IdKind::Control => &CONTROL_ACTS,
         IdKind::Configuration => &CONFIGURATIONS,
+        IdKind::Notifier => &NOTIFIERS,
+        IdKind::Delivery => &DELIVERIES,
     }
 }
 
-/// Reserves the first block of each kind. When no other process writes, counters go on after the last id that was used, so that ids
-/// have no gaps over a restart.
-async fn first_ids(tx: &mut dyn WriteTx, alone: bool) -> Result<Vec<(IdKind, i64, i64)>, EngineError> {
+/// Reserves the first block of each kind. When no other master was ever there, counters go on after the last id that was used, so
+/// that ids have no gaps over a restart: what an earlier process of this name had reserved it can use no more.
+async fn first_ids(tx: &mut dyn WriteTx, name: &str) -> Result<Vec<(IdKind, i64, i64)>, EngineError> {
     let mut next = counters(tx).await?;
+    // Looked for after the counters are read: a master that is new since then has moved them, which the condition below tells.
+    let others = Select::from(&MASTERS).filter(Cond::is("name", crate::engine::Comparison::Ne, name));
+    let alone = tx.count(&others).await? == 0;
     let mut reserved = Vec::new();
     for kind in IdKind::ALL.iter().copied() {
         if let (true, Some(old)) = (alone, next.get(kind.name()).copied()) {

@@ -8,7 +8,12 @@
 //! - of two write transactions that update the same row under a condition, the second sees what the first did;
 //! - a transaction that is dropped leaves nothing.
 
+mod gate;
+pub(crate) mod mariadb;
 pub(crate) mod memory;
+pub(crate) mod migrate;
+pub(crate) mod postgres;
+mod server;
 mod sql;
 pub(crate) mod sqlite;
 
@@ -16,6 +21,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::watch;
+
+pub use gate::Away;
 
 /// A stored value. Ordered as databases do: null first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -189,6 +197,22 @@ pub trait Engine: Send + Sync {
     async fn read(&self) -> Result<Box<dyn ReadTx>, EngineError>;
     /// Whether this process alone can write to the database, so that whoever held a lease before is gone.
     fn exclusive(&self) -> bool;
+
+    /// As [`Engine::read`], of a replica that may be behind; none: there is none that can be read now.
+    async fn read_replica(&self) -> Option<Box<dyn ReadTx>> {
+        None
+    }
+
+    /// Shows other processes that this one lives, under a name, for as long as the answer lives. None: another one of that name
+    /// does.
+    async fn presence(&self, _name: &str) -> Result<Option<Box<dyn Send + Sync>>, EngineError> {
+        Ok(Some(Box::new(())))
+    }
+
+    /// Whether the database's server is away, as it changes; none: there is no server.
+    fn away(&self) -> Option<watch::Receiver<Option<Away>>> {
+        None
+    }
 }
 
 /// A transaction that reads.

@@ -4,21 +4,21 @@ use super::*;
 
 /// What engines write differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub enum Dialect {
     Sqlite,
     Postgres,
     MariaDb,
 }
 
 /// What stands for a placeholder.
-pub(super) enum Bound<'v> {
+pub enum Bound<'v> {
     One(&'v Value, ColumnType),
     /// An array (PostgreSQL).
     Many(Vec<&'v Value>, ColumnType),
 }
 
 /// A statement on a table.
-pub(super) struct Sql<'v> {
+pub struct Sql<'v> {
     dialect: Dialect,
     table: &'static Table,
     pub text: String,

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::query::Query;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Row as _, SqlStr, Sqlite as Db, Transaction};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite as Db, Transaction};
 
+use super::migrate::{self, Migrated, Migrations, SchemaError, Upto};
 use super::sql::{Bound, Dialect, Sql};
 use super::*;
 
@@ -24,31 +24,10 @@ const READERS: u32 = 4;
 /// How long a transaction waits for its connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
 
-/// Migrations: number, name, text. Append only.
-pub type Migrations = [(i64, &'static str, &'static str)];
-
-const MIGRATIONS: &Migrations = &[
-    (1, "first", include_str!("../../../../migrations/sqlite/0001_first.sql")),
-    (2, "configurations", include_str!("../../../../migrations/sqlite/0002_configurations.sql")),
-];
-
 /// A database in a file.
 pub struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
-}
-
-/// Why a file is no database of ours.
-pub enum SchemaError {
-    /// (found, known)
-    Newer(i64, i64),
-    Engine(EngineError),
-}
-
-impl From<sqlx::Error> for SchemaError {
-    fn from(error: sqlx::Error) -> Self {
-        SchemaError::Engine(error.into())
-    }
 }
 
 /// The options of every connection to a file.
@@ -86,40 +65,26 @@ pub fn readers(file: &Path) -> SqlitePool {
 }
 
 impl Sqlite {
-    /// Opens the file, bringing its schema up to date. Answers the schema before and after, too.
-    pub async fn open(file: &Path) -> Result<(Self, i64, i64), SchemaError> {
-        let writer = writer(file).await.map_err(SchemaError::Engine)?;
-        let (before, after) = migrate(&writer, MIGRATIONS).await?;
-        Ok((Self { writer, readers: readers(file) }, before, after))
+    /// Opens the file, bringing its schema up to date. Answers what was done, too.
+    pub async fn open(file: &Path, upto: Upto) -> Result<(Self, Migrated), SchemaError> {
+        let writer = writer(file).await?;
+        let migrated = migrated(&writer, migrate::SQLITE, upto).await?;
+        Ok((Self { writer, readers: readers(file) }, migrated))
     }
 }
 
-/// Brings a file's schema up to date. Answers it before and after.
-pub async fn migrate(pool: &SqlitePool, known: &Migrations) -> Result<(i64, i64), SchemaError> {
-    let all = known;
-    let known = known.iter().map(|m| m.0).max().unwrap_or(0);
-    let table: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'")
-        .fetch_one(pool)
-        .await?;
-    let found: i64 = if table == 0 {
-        0
-    } else {
-        sqlx::query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations").fetch_one(pool).await?
-    };
-    if found > known {
-        return Err(SchemaError::Newer(found, known));
+/// Brings a file's schema up to date.
+pub async fn migrated(pool: &SqlitePool, known: &Migrations, upto: Upto) -> Result<Migrated, SchemaError> {
+    let mut connection = pool.acquire().await.map_err(EngineError::from)?;
+    migrate::sqlite(&mut connection, known, upto).await
+}
+
+/// What opening a file would do; the file is left alone.
+pub async fn planned(file: &Path, upto: Upto) -> Result<Migrated, SchemaError> {
+    if !file.exists() {
+        return migrate::plan(migrate::SQLITE, 0, upto);
     }
-    let migrations = all
-        .iter()
-        .map(|(n, name, sql)| {
-            Migration::new(*n, (*name).into(), MigrationType::Simple, SqlStr::from_static(sql), false)
-        })
-        .collect();
-    Migrator::with_migrations(migrations)
-        .run(pool)
-        .await
-        .map_err(|error| SchemaError::Engine(EngineError::Rejected(format!("migration: {error}"))))?;
-    Ok((found, known))
+    migrated(&readers(file), migrate::SQLITE, Upto { dry_run: true, ..upto }).await
 }
 
 impl From<sqlx::Error> for EngineError {
@@ -341,7 +306,7 @@ mod tests {
     async fn the_migrations_make_the_schema() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.db");
-        let Ok((db, 0, _)) = Sqlite::open(&file).await else { panic!("no database") };
+        let Ok((db, _)) = Sqlite::open(&file, Upto::default()).await else { panic!("no database") };
         for table in crate::schema::ALL {
             let sql = format!("SELECT name FROM pragma_table_info('{}') ORDER BY cid", table.name);
             let found: Vec<String> =

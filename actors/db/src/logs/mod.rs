@@ -3,6 +3,7 @@
 mod assembly;
 mod reader;
 pub(crate) mod store;
+pub(crate) mod tables;
 mod writer;
 
 pub use reader::LogReader;

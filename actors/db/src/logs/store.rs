@@ -6,12 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use greenroom_model::LogId;
+use greenroom_model::{LogId, MasterId};
 use sqlx::Row as _;
 use sqlx::sqlite::SqlitePool;
 
-use crate::engine::EngineError;
-use crate::engine::sqlite::{Migrations, SchemaError, migrate, pieces, readers, writer};
+use crate::engine::{EngineError, WriteTx};
+use crate::engine::migrate::{SQLITE_LOGS, SchemaError, Upto};
+use crate::engine::sqlite::{migrated, pieces, readers, writer};
 use crate::messages::LogError;
 
 /// Some lines of a log, compressed.
@@ -31,6 +32,10 @@ pub struct Segment {
 /// A store of segments.
 #[async_trait]
 pub trait LogStore: Send + Sync {
+    /// From the commit of this transaction on only this epoch of this master writes.
+    async fn claim(&self, _: &mut dyn WriteTx, _: MasterId, _epoch: i64) -> Result<(), EngineError> {
+        Ok(()) // a file has one writer
+    }
     /// Stores segments, all or none, durably.
     async fn write(&self, segments: &[Segment]) -> Result<(), LogError>;
     /// How many lines and bytes of a log are stored.
@@ -54,9 +59,6 @@ fn unavailable(error: sqlx::Error) -> LogError {
     EngineError::from(error).into()
 }
 
-const MIGRATIONS: &Migrations =
-    &[(1, "first", include_str!("../../../../migrations/sqlite-logs/0001_first.sql"))];
-
 /// Segments in a SQLite file of their own.
 pub struct SqliteLogs {
     writer: SqlitePool,
@@ -65,8 +67,8 @@ pub struct SqliteLogs {
 
 impl SqliteLogs {
     pub async fn open(file: &Path) -> Result<Self, SchemaError> {
-        let writer = writer(file).await.map_err(SchemaError::Engine)?;
-        migrate(&writer, MIGRATIONS).await?;
+        let writer = writer(file).await?;
+        migrated(&writer, SQLITE_LOGS, Upto::default()).await?;
         Ok(Self { writer, readers: readers(file) })
     }
 

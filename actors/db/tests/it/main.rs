@@ -1,6 +1,7 @@
 //! The conformance suite of storage: what every engine must do, run over each.
 //!
-//! A test is a function over a [`World`](world::World); `both!` runs it over the in-memory engine and over a SQLite file.
+//! A test is a function over a [`World`](world::World); `both!` runs it over every engine: memory, a SQLite file, PostgreSQL and
+//! MariaDB, which `scripts/databases` starts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a failed helper fails the test
 
@@ -8,6 +9,8 @@ mod builds;
 mod changes;
 mod configuration;
 mod control;
+#[path = "../../../../tests/support/databases.rs"]
+mod databases;
 mod groups;
 mod logs;
 mod outage;

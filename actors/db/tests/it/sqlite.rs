@@ -63,13 +63,15 @@ async fn a_second_master_on_the_file_is_refused() {
     assert!(matches!(open(world.path()).await, Err(OpenError::InUse(_))));
     assert!(matches!(migrate(URL, world.path()).await, Err(OpenError::InUse(_))));
     let dir = close(world).await;
-    assert_eq!(migrate(URL, dir.path()).await.unwrap(), (1, 1));
+    let (before, after) = migrate(URL, dir.path()).await.unwrap();
+    assert!(before == after && after > 0, "{before} {after}");
 }
 
 #[actix_rt::test]
 async fn a_newer_schema_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(migrate(URL, dir.path()).await.unwrap(), (0, 1));
+    let (before, known) = migrate(URL, dir.path()).await.unwrap();
+    assert!(before == 0 && known > 0, "{before} {known}");
     let file = dir.path().join("test.db");
     let mut raw = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
     let later = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
@@ -77,13 +79,13 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     sqlx::raw_sql(later).execute(&mut raw).await.unwrap();
     raw.close().await.unwrap();
     let answer = open(dir.path()).await;
-    assert!(matches!(answer, Err(OpenError::Newer { found: 99, known: 1 })), "{answer:?}");
+    assert!(matches!(answer, Err(OpenError::Newer { found: 99, known: k }) if k == known), "{answer:?}");
 }
 
 #[actix_rt::test]
 async fn what_cannot_be_opened_says_why() {
     let dir = tempfile::tempdir().unwrap();
-    for url in ["sqlite:/x", "sqlite://", "postgres://x", ""] {
+    for url in ["sqlite:/x", "sqlite://", "oracle://x", ""] {
         let answer = Store::open(url, dir.path(), "main", Timestamp(0)).await;
         assert!(matches!(answer, Err(OpenError::Url(_))), "{url}: {answer:?}");
     }

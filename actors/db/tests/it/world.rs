@@ -18,10 +18,24 @@ fn first_write() -> u128 {
 /// The time at which stores are opened, in seconds.
 pub const START: i64 = 1_800_000_000;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     Memory,
     Sqlite,
+    Postgres,
+    MariaDb,
+}
+
+impl Engine {
+    /// The url of a new, empty database.
+    pub fn fresh(self) -> String {
+        match self {
+            Engine::Memory => "memory:".into(),
+            Engine::Sqlite => "sqlite://test.db".into(),
+            Engine::Postgres => crate::databases::fresh("postgres"),
+            Engine::MariaDb => crate::databases::fresh("mariadb"),
+        }
+    }
 }
 
 pub struct World {
@@ -34,17 +48,31 @@ pub struct World {
     next_write: Mutex<u128>,
 }
 
-/// Runs tests over both engines.
+/// Runs tests over every engine.
 #[macro_export]
 macro_rules! both {
     ($($name:ident),* $(,)?) => {
-        mod memory { $(
+        $crate::over!(memory, Memory, $($name),*);
+        $crate::over!(sqlite, Sqlite, $($name),*);
+        $crate::servers!($($name),*);
+    };
+}
+
+/// Runs tests over the engines that are servers.
+#[macro_export]
+macro_rules! servers {
+    ($($name:ident),* $(,)?) => {
+        $crate::over!(postgres, Postgres, $($name),*);
+        $crate::over!(mariadb, MariaDb, $($name),*);
+    };
+}
+
+#[macro_export]
+macro_rules! over {
+    ($module:ident, $engine:ident, $($name:ident),*) => {
+        mod $module { $(
             #[actix_rt::test]
-            async fn $name() { super::$name($crate::world::World::open($crate::world::Engine::Memory).await).await }
-        )* }
-        mod sqlite { $(
-            #[actix_rt::test]
-            async fn $name() { super::$name($crate::world::World::open($crate::world::Engine::Sqlite).await).await }
+            async fn $name() { super::$name($crate::world::World::open($crate::world::Engine::$engine).await).await }
         )* }
     };
 }
@@ -62,11 +90,7 @@ where
 impl World {
     pub async fn open(engine: Engine) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        let url = match engine {
-            Engine::Memory => "memory:",
-            Engine::Sqlite => "sqlite://test.db",
-        };
-        Self::open_in(url, dir).await
+        Self::open_in(&engine.fresh(), dir).await
     }
 
     pub async fn open_in(url: &str, dir: Arc<tempfile::TempDir>) -> Self {
