@@ -7,6 +7,7 @@ use figment::value::{Dict, Value};
 
 use crate::extract::known_keys;
 use crate::fault::{Fault, suggest};
+use crate::include;
 use crate::source::{Kind, Source};
 
 /// The largest file that is read, in bytes.
@@ -38,7 +39,7 @@ impl LoadOptions {
 
 /// Reads all layers; what cannot be read is noted in `faults` and left out.
 pub(crate) fn read(options: &LoadOptions, faults: &mut Vec<Fault>) -> Vec<Source> {
-    let mut layers = Layers { sources: Vec::new(), faults };
+    let mut layers = Layers { sources: Vec::new(), faults, open: Vec::new(), files: 0 };
     layers.text("built-in defaults".to_owned(), Kind::BuiltIn, include_str!("../defaults.toml"));
     if let Some(dir) = &options.system_dir {
         layers.directory(dir);
@@ -59,12 +60,29 @@ pub(crate) fn read(options: &LoadOptions, faults: &mut Vec<Fault>) -> Vec<Source
 /// All layers as one value.
 pub(crate) fn merge(sources: &[Source]) -> Result<Value, Box<figment::Error>> {
     let figment = sources.iter().fold(Figment::new(), |figment, source| figment.merge(source));
-    figment.find_value("").map_err(Box::new)
+    let mut merged = figment.find_value("").map_err(Box::new)?;
+    if let Value::Dict(_, root) = &mut merged {
+        // What it names has been read.
+        root.remove(include::KEY);
+    }
+    Ok(merged)
+}
+
+/// Reads a text as if it were a file of this name in `dir`, with the files that it includes.
+pub(crate) fn read_text(name: &str, dir: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<Source> {
+    let sources = read(&LoadOptions::default(), faults);
+    let mut layers = Layers { sources, faults, open: Vec::new(), files: 0 };
+    layers.file_text(name.to_owned(), dir, text);
+    layers.sources
 }
 
 struct Layers<'a> {
     sources: Vec<Source>,
     faults: &'a mut Vec<Fault>,
+    /// The files that are being read, each included by the one before.
+    open: Vec<PathBuf>,
+    /// How many were read.
+    files: usize,
 }
 
 impl Layers<'_> {
@@ -95,15 +113,50 @@ impl Layers<'_> {
         }
     }
 
+    /// A file's text, after the files that it includes: what it says itself wins.
+    fn file_text(&mut self, name: String, dir: &Path, text: &str) {
+        let layer = self.sources.len();
+        let source = match Source::parse(name, Kind::File(dir.to_owned()), layer, text) {
+            Ok(source) => source,
+            Err(faults) => return self.faults.extend(faults),
+        };
+        self.files += 1;
+        for (path, place) in include::included(&source, layer, dir, self.faults) {
+            let refused = if self.files >= include::MAX_FILES {
+                Some(format!("more than {} files are included", include::MAX_FILES))
+            } else if self.open.len() >= include::MAX_DEPTH {
+                Some(format!("files are included more than {} deep", include::MAX_DEPTH))
+            } else if path.canonicalize().is_ok_and(|it| self.open.contains(&it)) {
+                Some(format!("`{}` includes itself", path.display()))
+            } else if !path.is_file() {
+                Some(format!("there is no file `{}` to include", path.display()))
+            } else {
+                None
+            };
+            match refused {
+                Some(why) => {
+                    let fault = Fault::error("bad-include", why);
+                    self.faults.push(Fault { key: include::KEY.to_owned(), place, ..fault });
+                }
+                None => self.file(&path),
+            }
+        }
+        self.sources.push(source);
+    }
+
     fn file(&mut self, path: &Path) {
         match read_file(path) {
             Ok(text) => {
                 let dir = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                self.text(path.display().to_string(), Kind::File(dir.to_owned()), &text);
+                self.open.push(path.canonicalize().unwrap_or_else(|_| path.to_owned()));
+                self.file_text(path.display().to_string(), dir, &text);
+                self.open.pop();
             }
             Err(error) => {
                 let message = format!("cannot read `{}`: {error}", path.display());
-                self.faults.push(Fault::error("unreadable", message));
+                let missing = error.kind() == std::io::ErrorKind::NotFound;
+                let help = if missing { "name one with --config FILE, or let `greenroom init` write one" } else { "" };
+                self.faults.push(Fault::error("unreadable", message).help(help));
             }
         }
     }

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::expr::{Expr, Run, Template, TemplateValue};
 use crate::sections::database::DatabaseUrl;
 use crate::sections::mq::MqUrl;
+use crate::sections::notifiers::{AddressRule, Channel, MailAddress, MailDomain, Relay};
 use crate::sections::steps::ExitCode;
 use crate::sections::supervision::Backoff;
 use crate::values::{Duration, FilePatterns, Listen, Name, NameList, Patterns, Regex, Secret, Size, WebUrl};
@@ -79,8 +80,11 @@ form!(Secret, "Secret", {
             "properties": { "env": { "type": "string", "description": "An environment variable of the master." } }
         },
         {
-            "type": "object", "additionalProperties": true, "required": ["command"],
-            "properties": { "command": { "description": "A command that prints the secret." } }
+            "type": "object", "additionalProperties": false, "required": ["command"],
+            "properties": { "command": {
+                "type": "array", "minItems": 1, "items": { "type": "string" },
+                "description": "A program with its arguments that prints the secret."
+            } }
         }
     ]
 });
@@ -93,11 +97,80 @@ form!(Backoff, "Backoff", {
     }
 });
 
+form!(crate::values::Template, "MessageTemplate", { "type": "string", "x-form": "template" });
+form!(Relay, "Relay", { "type": "string", "pattern": "^(smtp://|smtps://|smtp\\+starttls://|sendmail:)", "x-form": "URL" });
+form!(MailAddress, "MailAddress", { "type": "string", "pattern": "@", "x-form": "mail address" });
+form!(MailDomain, "MailDomain", { "type": "string", "x-form": "domain" });
+form!(AddressRule, "AddressRule", {
+    "type": "object", "additionalProperties": false, "required": ["address"],
+    "properties": {
+        "match": {
+            "type": ["string", "array"], "items": { "type": "string" }, "x-form": "glob or list of globs",
+            "description": "Whom it is for: matched against the whole text, the name in it and the address in it. Either this or `regex`."
+        },
+        "regex": { "type": "string", "x-form": "regular expression", "description": "The same, as a regular expression that matches all of it." },
+        "address": {
+            "type": "string",
+            "description": "The address; `{name}` stands for the name, `$1` for what the first group matched. Empty: such people get no mail."
+        }
+    }
+});
+
 /// `true`, `false` or a number of commits.
 pub(crate) struct Depth;
 form!(Depth, "Depth", {
     "anyOf": [{ "type": "boolean" }, { "type": "integer", "minimum": 1 }], "x-form": "true, false or a number of commits"
 });
+
+/// One or a list.
+pub(crate) struct OneOrMore<T>(std::marker::PhantomData<T>);
+
+impl<T: JsonSchema> JsonSchema for OneOrMore<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("OneOrMore{}", T::schema_name()).into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = T::json_schema(generator);
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+    }
+}
+
+/// A channel's name, or a table with its key.
+impl JsonSchema for Channel {
+    fn schema_name() -> Cow<'static, str> {
+        "Channel".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut key = Secret::json_schema(generator);
+        key.insert("description".to_owned(), "What opens it.".into());
+        json_schema!({
+            "x-form": "name, or `{ name = text, key = secret }`",
+            "oneOf": [
+                { "type": "string", "pattern": "^[#&+!]." },
+                {
+                    "type": "object", "additionalProperties": false, "required": ["name"],
+                    "properties": { "name": { "type": "string", "pattern": "^[#&+!].", "description": "Its name, with its sign." }, "key": key }
+                }
+            ]
+        })
+    }
+}
+
+impl Serialize for crate::values::Template {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.source())
+    }
+}
 
 impl Serialize for Duration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::tables::{Kind, Section, steps};
+use super::tables::{Section, steps};
 
 const HEAD: &str = "\
 # Configuration reference
@@ -18,6 +18,7 @@ All tables and keys of a configuration file, with their types and defaults. This
 | duration | a text with units: `\"30s\"`, `\"20m\"`, `\"1h 30m\"`, `\"50ms\"` (us, ms, s, m, h, d, w) |
 | size | a text with a unit: `\"1 MiB\"`, `\"500 kB\"`, `\"4096 B\"` (KiB, MiB, GiB, kB, MB, GB, B) |
 | glob or list of globs | `\"release-*\"` or `[\"main\", \"release-*\"]`; any of them may match. In names `*` also matches `/`; in paths of files it stays within a directory, and `**` crosses them |
+| word | one of the texts that stand with the key |
 | secret | the text itself, `{ file = \"PATH\" }`, `{ env = \"VARIABLE\" }` or `{ command = [\"PROGRAM\", …] }` |
 ";
 
@@ -39,15 +40,20 @@ fn write_section(page: &mut String, section: &Section, name: &str) {
     heading(page, 2, &format!("`{name}`"), section.about);
     if let Some(common) = &section.common {
         let _ = writeln!(page, "\nKeys of every kind:");
-        keys(page, common, name);
+        keys(page, common);
     }
-    for kind in &section.kinds {
-        if let Some(word) = kind.word {
-            let default = if kind.is_default { " (or no `kind`)" } else { "" };
-            heading(page, 3, &format!("`kind = \"{word}\"`{default}"), kind.about);
+    // Kinds with the same keys stand together.
+    for alike in section.kinds.chunk_by(|one, other| one.keys == other.keys) {
+        for kind in alike {
+            if let Some(word) = kind.word {
+                let default = if kind.is_default { " (or no `kind`)" } else { "" };
+                heading(page, 3, &format!("`kind = \"{word}\"`{default}"), kind.about);
+            }
         }
-        keys(page, &kind.keys, name);
-        nested(page, kind, name);
+        if let Some(kind) = alike.first() {
+            keys(page, &kind.keys);
+            nested(page, &kind.keys, name);
+        }
     }
 }
 
@@ -56,7 +62,7 @@ fn heading(page: &mut String, level: usize, title: &str, about: &str) {
 }
 
 /// A table of keys.
-fn keys(page: &mut String, object: &Value, name: &str) {
+fn keys(page: &mut String, object: &Value) {
     let Some(properties) = object["properties"].as_object().filter(|it| !it.is_empty()) else { return };
     let _ = writeln!(page, "\n| key | type | default | meaning |\n|---|---|---|---|");
     for (key, schema) in properties {
@@ -71,24 +77,26 @@ fn keys(page: &mut String, object: &Value, name: &str) {
             let _ = write!(meaning, "{}`\"{word}\"`: {about}", if meaning.is_empty() { "" } else { "<br>" });
         }
         let mut kind = form(schema);
-        if name.starts_with("[[builders") || key != "steps" {
-            if below(schema).is_some() {
-                kind.push_str(", see below");
-            }
+        if below(schema).is_some() {
+            kind.push_str(", see below");
         }
         let _ = writeln!(page, "| `{key}` | {} | {} | {} |", cell(&kind), cell(&default), cell(&meaning));
     }
 }
 
-/// The tables within a table, with headings of their own.
-fn nested(page: &mut String, kind: &Kind, name: &str) {
-    for (key, schema) in
-        kind.keys["properties"].as_object().into_iter().flatten().filter(|(key, _)| *key != "steps")
-    {
-        if let Some(object) = below(schema) {
-            let _ = writeln!(page, "\n#### `{key}` of `{name}`");
-            keys(page, object, name);
+/// The tables within a table, with headings of their own; those that are alike under one.
+fn nested(page: &mut String, keys_of: &Value, name: &str) {
+    let mut found: Vec<(&Value, Vec<String>)> = Vec::new();
+    for (key, schema) in keys_of["properties"].as_object().into_iter().flatten() {
+        let Some(object) = below(schema) else { continue };
+        match found.iter_mut().find(|(known, _)| *known == object) {
+            Some((_, names)) => names.push(format!("`{key}`")),
+            None => found.push((object, vec![format!("`{key}`")])),
         }
+    }
+    for (object, names) in found {
+        let _ = writeln!(page, "\n#### {} of `{name}`", names.join(" and "));
+        keys(page, object);
     }
 }
 
@@ -98,20 +106,21 @@ fn below(schema: &Value) -> Option<&Value> {
     [schema, &schema["items"], &schema["additionalProperties"]].into_iter().find(is_table)
 }
 
-/// The words that a value may be, with what they mean.
+/// The words that a value (or an element of it) may be, with what they mean.
 fn words(schema: &Value) -> Vec<(&str, &str)> {
-    let choices = schema["oneOf"].as_array().or_else(|| schema["items"]["oneOf"].as_array());
-    choices
-        .into_iter()
-        .flatten()
-        .filter_map(|it| Some((it["const"].as_str()?, it["description"].as_str()?)))
-        .collect()
+    let lists = [&schema["oneOf"], &schema["anyOf"][0]["oneOf"], &schema["items"]["oneOf"]];
+    let choices = lists.into_iter().chain([&schema["additionalProperties"]["items"]["oneOf"]]);
+    let Some(choices) = choices.filter_map(Value::as_array).next() else { return Vec::new() };
+    choices.iter().filter_map(|it| Some((it["const"].as_str()?, it["description"].as_str()?))).collect()
 }
 
 /// The type in words.
 fn form(schema: &Value) -> String {
     if let Some(form) = schema["x-form"].as_str() {
         return form.to_owned();
+    }
+    if schema["oneOf"].as_array().is_some_and(|it| it.len() > 1) && !words(schema).is_empty() {
+        return "word".to_owned();
     }
     if let Some(choices) = schema["oneOf"].as_array().or_else(|| schema["anyOf"].as_array()) {
         let forms: Vec<String> = choices.iter().map(form).collect();
@@ -131,7 +140,11 @@ fn form(schema: &Value) -> String {
         },
         Some("boolean") => "true or false".to_owned(),
         Some("string") => "text".to_owned(),
-        Some("array") => format!("list of {}", form(&schema["items"])),
+        Some("array") => match form(&schema["items"]).as_str() {
+            "table" => "list of tables".to_owned(),
+            "word" => "list of words".to_owned(),
+            items => format!("list of {items}"),
+        },
         Some("object") if schema["properties"].is_object() => "table".to_owned(),
         Some("object") => match &schema["additionalProperties"] {
             Value::Object(value) if !value.is_empty() => {

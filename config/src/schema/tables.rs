@@ -9,6 +9,7 @@ use crate::sections::change_sources::GitPoller;
 use crate::sections::database::Database;
 use crate::sections::master::Master;
 use crate::sections::mq::Mq;
+use crate::sections::notifiers::{CommitStatus, Irc, Mail, NotifierOptions, Webhook};
 use crate::sections::schedulers::{ChangeScheduler, ForceScheduler};
 use crate::sections::steps::{GitStep, SetPropertyStep, ShellStep, StepOptions};
 use crate::sections::supervision::Supervision;
@@ -90,6 +91,7 @@ pub(super) fn sections() -> Vec<Section> {
         change_sources(make),
         schedulers(make),
         builders(make),
+        notifiers(make),
         supervision(make),
     ]
 }
@@ -156,6 +158,19 @@ fn builders(make: &mut Maker) -> Section {
     section
 }
 
+fn notifiers(make: &mut Maker) -> Section {
+    let kinds = vec![
+        make.kind::<Irc>("irc", "Announces in channels of IRC, and takes commands there."),
+        make.kind::<Mail>("mail", "Sends mail."),
+        make.kind::<Webhook>("webhook", "Posts JSON to a URL."),
+        make.kind::<CommitStatus>("github-status", "Shows the state of commits at GitHub."),
+        make.kind::<CommitStatus>("gitlab-status", "Shows the state of commits at GitLab."),
+        make.kind::<CommitStatus>("gitea-status", "Shows the state of commits at Gitea or Forgejo."),
+    ];
+    let common = Some(make.keys::<NotifierOptions>());
+    Section { name: "notifiers", keyed: true, about: "Who is told of what, and how.", common, kinds }
+}
+
 /// What a kind or a name may differ in is what the section has, without defaults.
 fn supervision(make: &mut Maker) -> Section {
     let mut section =
@@ -178,7 +193,9 @@ fn add_defaults(keys: &mut Value, section: &str) {
     let defaults: toml::Table = include_str!("../../defaults.toml").parse().unwrap_or_default();
     let defaults = serde_json::to_value(defaults.get(section)).unwrap_or_default();
     for (name, value) in defaults.as_object().into_iter().flatten() {
-        if let Some(key) = keys["properties"].get_mut(name) {
+        if let Some(key) = keys["properties"].get_mut(name)
+            && *value != json!({})
+        {
             key["default"] = value.clone();
         }
     }

@@ -30,7 +30,7 @@ impl std::ops::Deref for Builder {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct BuilderOptions {
-    /// Names of workers; `None` is every worker.
+    /// Names of workers; every worker when left out.
     pub workers: Option<Vec<String>>,
     /// Words to group builders by.
     pub tags: Vec<String>,

@@ -30,6 +30,13 @@ impl Scheduler {
         }
     }
 
+    pub(crate) fn builders_mut(&mut self) -> &mut NameList {
+        match self {
+            Scheduler::SingleBranch(it) | Scheduler::AnyBranch(it) => &mut it.builders,
+            Scheduler::Force(it) => &mut it.builders,
+        }
+    }
+
     /// The word written in `kind`.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -67,7 +67,7 @@ pub struct StepOptions {
     pub env: BTreeMap<String, Template>,
     /// Directory, relative to the builder's own on the worker; the builder's `workdir` when left out.
     pub workdir: Option<Template>,
-    /// Killed after so long without output: 20 min when left out, `"0s"` (here `None`) is never.
+    /// Killed after so long without output: 20 min when left out, `"0s"` is never.
     #[serde(deserialize_with = "duration_or_never")]
     pub timeout: Option<Duration>,
     /// Killed after so long in all.
@@ -164,7 +164,7 @@ pub enum GitMode {
     /// Fetch and reset; files that are not tracked stay.
     #[default]
     Incremental,
-    /// As after a new clone, by [`GitMethod`].
+    /// As after a new clone, by `method`.
     Full,
 }
 

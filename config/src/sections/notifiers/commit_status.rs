@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::samples::checked_with_builds;
 use crate::values::{Escape, Secret, Template, WebUrl, serde_fault, template_fault};
 
 /// The keys of a notifier that shows the state of commits.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CommitStatus {
     /// The API's URL; the public forge's when left out (Gitea and Forgejo have none).

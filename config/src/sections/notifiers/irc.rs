@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -16,7 +17,7 @@ const MAX_NICK: usize = 64;
 const MAX_CHANNEL: usize = 64;
 
 /// The keys of an IRC notifier.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Irc {
     /// Host and port, such as `irc.example.org:6697`; port 6697 when left out, 6667 without TLS.
@@ -82,7 +83,7 @@ pub struct Irc {
 }
 
 /// How to log in to the account services while connecting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sasl {
     /// Not.
@@ -95,7 +96,7 @@ pub enum Sasl {
 }
 
 /// A command that changes something, and so needs a permission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum IrcAct {
     /// Ask for builds.

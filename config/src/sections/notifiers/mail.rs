@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::relay::{Relay, Security};
@@ -30,7 +31,7 @@ const OWN_HEADERS: &[&str] = &[
 ];
 
 /// The keys of a mail notifier.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Mail {
     /// What takes the mail: `smtp://host:port`, `smtps://…`, `smtp+starttls://user@host`, `sendmail:` or `sendmail:/path`.

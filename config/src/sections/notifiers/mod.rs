@@ -12,6 +12,7 @@ mod webhook;
 
 use std::num::NonZeroU32;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use commit_status::{CommitStatus, is_repository};
@@ -70,11 +71,13 @@ pub(crate) const KINDS: &[&str] =
     &["irc", "mail", "webhook", "github-status", "gitlab-status", "gitea-status"];
 
 /// The keys that every notifier has.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct NotifierOptions {
-    /// Which ends of builds are told; see [`Notifier::modes`] for what holds when it is left out.
+    /// Which ends of builds are told. When left out: new problems, changes and exceptions for people (`irc`, `mail`), every end for
+    /// webhooks, and for commit statuses also each start.
     #[serde(deserialize_with = "modes")]
+    #[schemars(with = "Option<crate::schema::forms::OneOrMore<Mode>>")]
     pub modes: Option<Vec<Mode>>,
     /// Builders by name: a glob or a list of globs.
     pub builders: Patterns,
@@ -91,11 +94,12 @@ pub struct NotifierOptions {
     pub per: Per,
     /// How long a failure must stand before it is told: a later success or a repetition within it silences the message.
     pub settle: Duration,
-    /// Whether a failure like the one before it is told again; see [`Notifier::repeats`].
+    /// Whether a failure like the one before it (the same builder, branch and step) is told again. When left out: not to people.
     pub repeats: Option<bool>,
     /// Collect messages for so long, then send one that sums them up.
     pub digest: Option<Duration>,
-    /// When more messages than this are due within a minute, they are collected in a digest; see [`Notifier::max_per_minute`].
+    /// When more messages than this are due within a minute, they are collected in a digest. When left out: 20 for people, and no
+    /// limit for programs.
     pub max_per_minute: Option<NonZeroU32>,
     /// Tell of a configured worker that is away for so long; never when left out.
     pub worker_missing: Option<Duration>,
@@ -130,7 +134,7 @@ impl Default for NotifierOptions {
 }
 
 /// Which builds a notifier tells of, by their result and the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Began to run (for commit statuses and those who want to see it coming).
@@ -171,7 +175,7 @@ impl Mode {
 }
 
 /// What one message is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Per {
     /// A build.

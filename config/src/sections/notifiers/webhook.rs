@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::samples::{checked, samples};
@@ -13,7 +14,7 @@ const OWN_HEADERS: &[&str] =
     &["host", "content-type", "content-length", "transfer-encoding", "connection", "user-agent"];
 
 /// The keys of a webhook notifier.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Webhook {
     /// Where each message is posted. Kept as a secret, since the paths of many services' hooks are passwords.
