@@ -75,7 +75,7 @@ impl DataLayer {
         let runtime = root.runtime();
         let now = Timestamp(runtime.now_micros());
         let store =
-            db::Store::open(&options.database_url, &options.data_dir, &options.master_name, now).await?;
+            db::Store::open(options.database_url.as_str(), &options.data_dir, &options.master_name, now).await?;
         Self::start_over(root, store, Self::to_bus).await
     }
 
@@ -181,7 +181,12 @@ impl DataLayer {
 
     /// The facet of the status listener of that name.
     pub fn listener_state(&self, name: &str) -> ListenerState {
-        ListenerState { rw: self.rw.clone(), name: name.to_owned() }
+        ListenerState { rw: self.rw.clone(), key: name.to_owned(), name: name.to_owned() }
+    }
+
+    /// The facet of the notifier of that name, which has messages too.
+    pub fn notifier_state(&self, name: &str) -> ListenerState {
+        ListenerState { rw: self.rw.clone(), key: format!("notifier/{name}"), name: name.to_owned() }
     }
 
     /// Removes events of this master that are older than `older_than` and not among its newest `keep`. The DbWriter does so by

@@ -39,6 +39,16 @@ impl Credentials {
         Self { known: known.collect(), dummy: mac(&key, "", ""), key }
     }
 
+    /// Of other names and passwords, under the same key.
+    pub(crate) fn replaced<'a>(&self, passwords: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self::new(passwords, self.key)
+    }
+
+    /// Whether a worker of this name is configured.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.known.contains_key(name)
+    }
+
     /// Whether the password is that of the worker. Takes as long whether the name is known or not, and wherever the
     /// passwords differ.
     pub(crate) fn check(&self, name: &str, password: &str) -> bool {
@@ -145,6 +155,15 @@ mod tests {
         }
         let nobody = Credentials::new([], [7; BLOCK]);
         assert!(!nobody.check("", ""), "the dummy is nobody's password");
+    }
+
+    #[test]
+    fn another_configuration_replaces_names_and_passwords() {
+        let credentials = Credentials::new([("w1", "a"), ("w2", "b")], [7; BLOCK]);
+        let credentials = credentials.replaced([("w2", "c"), ("w3", "d")]);
+        assert!(credentials.check("w2", "c") && credentials.check("w3", "d"));
+        assert!(!credentials.check("w1", "a") && !credentials.check("w2", "b"));
+        assert!(!credentials.knows("w1") && credentials.knows("w3"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use actix::prelude::*;
 use actix_http::ws::{CloseCode, CloseReason};
+use arc_swap::ArcSwap;
 use greenroom_data::{DataError, Rw};
 use greenroom_model::{Op, WorkerId};
 use greenroom_runtime::{Birth, ChildSpec, Front, Supervised, Supervisor, TaskEnd, Tasks};
@@ -49,9 +50,11 @@ pub(crate) type Board = HashTrieMapSync<WorkerId, Posted>;
 #[derive(Clone)]
 pub(crate) struct DirectorySpec {
     pub(crate) rw: Rw,
-    pub(crate) credentials: Arc<Credentials>,
+    /// Those of the configuration in force.
+    pub(crate) credentials: Arc<ArcSwap<Credentials>>,
     pub(crate) sessions: Supervisor,
     pub(crate) timing: Timing,
+    pub(crate) masks: greenroom_config::mask::SharedMasks,
     pub(crate) board: Arc<watch::Sender<Board>>,
 }
 
@@ -204,6 +207,7 @@ impl WorkerDirectory {
             directory: self.front.clone(),
             rw: self.spec.rw.clone(),
             timing: self.spec.timing,
+            masks: self.spec.masks.clone(),
             leftovers: self.leftovers.get(&worker).cloned().unwrap_or_default(),
             socket: Mutex::new(Some(socket)),
         };
@@ -291,7 +295,7 @@ impl Handler<Arrive> for WorkerDirectory {
             self.refused += 1;
             return Err(Turned::TooManyFailures);
         }
-        if !self.spec.credentials.check(&name, &password) {
+        if !self.spec.credentials.load().check(&name, &password) {
             self.refused += 1;
             if self.limiter.failed(&name, address, now) {
                 tracing::warn!(worker.name = %name, worker.address = %address, "a worker has an unknown name or wrong password");

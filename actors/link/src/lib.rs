@@ -24,6 +24,7 @@ mod door;
 mod facts;
 mod layer;
 mod local;
+mod locals;
 mod messages;
 mod oversize;
 mod session;
@@ -36,5 +37,5 @@ pub use greenroom_protocol::{
     Command, CommandLine, Cpdir, DownloadFile, EnvValue, FileStat, Logfile, Rmdir, Shell, UploadDirectory,
     UploadFile,
 };
-pub use layer::{ACTORS, LinkLayer, LinkOptions, LinkStartError, Timing};
+pub use layer::{ACTORS, LinkLayer, LinkOptions, LinkStartError, Prepared, Timing};
 pub use workers::{WorkerChanges, Workers};

@@ -157,3 +157,8 @@ pub(crate) struct Cleared {
     pub(crate) worker: WorkerId,
     pub(crate) serial: Serial,
 }
+
+/// To a session: the worker is not configured any more; close the connection.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Part;

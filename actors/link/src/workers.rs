@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use greenroom_model::WorkerId;
 use greenroom_protocol::MasterOp;
 use greenroom_runtime::AskError;
@@ -11,9 +12,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::command::{CommandEnd, CommandStart, LinkError};
+use crate::credentials::Credentials;
 use crate::directory::{Board, Posted};
 use crate::facts::WorkerFacts;
-use crate::messages::{Answer, AskWorker, ForgetCommand, InterruptCommand, StartCommand, WatchCommand};
+use crate::locals::Locals;
+use crate::messages::{Answer, AskWorker, ForgetCommand, InterruptCommand, Part, StartCommand, WatchCommand};
 
 /// How long a worker may take to answer a request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -25,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Workers {
     board: watch::Receiver<Board>,
     ids: Arc<CommandIds>,
+    credentials: Arc<ArcSwap<Credentials>>,
+    locals: Arc<Locals>,
 }
 
 /// Makes command ids: a random text of this process and a number.
@@ -34,8 +39,14 @@ struct CommandIds {
 }
 
 impl Workers {
-    pub(crate) fn new(board: watch::Receiver<Board>, prefix: String) -> Self {
-        Self { board, ids: Arc::new(CommandIds { prefix, next: AtomicU64::new(0) }) }
+    pub(crate) fn new(
+        board: watch::Receiver<Board>,
+        prefix: String,
+        credentials: Arc<ArcSwap<Credentials>>,
+        locals: Arc<Locals>,
+    ) -> Self {
+        let ids = Arc::new(CommandIds { prefix, next: AtomicU64::new(0) });
+        Self { board, ids, credentials, locals }
     }
 
     fn posted(&self, worker: WorkerId) -> Option<Posted> {
@@ -121,6 +132,20 @@ impl Workers {
             // What cannot be told now is dropped with the session, or when newer ends need the room.
             let _ = posted.session.tell(ForgetCommand(command_id.to_owned()));
         }
+    }
+
+    /// Closes the connection of a worker that is not configured any more, and ends its process if that is ours. Of one that is
+    /// configured nothing happens. Nothing may run on it.
+    pub async fn part(&self, worker: WorkerId, name: &str) {
+        if self.credentials.load().knows(name) {
+            return;
+        }
+        if let Some(posted) = self.posted(worker)
+            && let Err(error) = posted.session.ask(Part).await
+        {
+            tracing::debug!(worker.name = name, %error, "a session ended before it was closed");
+        }
+        self.locals.part(name);
     }
 
     /// Asks the worker's program to end. It does not wait for running commands, and does not come back by itself.

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use arc_swap::ArcSwap;
 use greenroom_data::DataError;
 use greenroom_model::*;
 use greenroom_runtime::{AskError, Birth, Front, Supervised, TaskEnd, fail};
 use serde_json::{Value, json};
 
 use crate::builders::BuilderActor;
-use crate::builders::builder::reason;
+use crate::builders::builder::{cancel, reason};
 use crate::follow::{Events, FollowEnd, follow};
 use crate::handles::Handles;
 use crate::messages::{Act, Handled, StopBuild};
@@ -29,11 +30,11 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// How often acts that nobody answered are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Who owns what.
-#[derive(Clone, Default)]
+/// Who owns what, as the configuration in force has it.
+#[derive(Default)]
 pub(crate) struct Owners {
-    pub builders: Arc<HashMap<BuilderId, Front<BuilderActor>>>,
-    pub schedulers: Arc<HashMap<SchedulerId, SchedulerFront>>,
+    pub builders: HashMap<BuilderId, Front<BuilderActor>>,
+    pub schedulers: HashMap<SchedulerId, SchedulerFront>,
 }
 
 #[derive(Message)]
@@ -56,13 +57,13 @@ struct LookTick;
 pub struct ControlDesk {
     h: Handles,
     birth: Birth<Self>,
-    owners: Owners,
+    owners: Arc<ArcSwap<Owners>>,
     doing: HashSet<ControlId>,
     handled: u64,
 }
 
 impl ControlDesk {
-    pub(crate) fn new(h: Handles, birth: Birth<Self>, owners: Owners) -> Self {
+    pub(crate) fn new(h: Handles, birth: Birth<Self>, owners: Arc<ArcSwap<Owners>>) -> Self {
         Self { h, birth, owners, doing: HashSet::new(), handled: 0 }
     }
 
@@ -186,12 +187,13 @@ impl From<DataError> for Failed {
 }
 
 /// Tries until the act is answered.
-async fn see_to(h: Handles, owners: Owners, act: Arc<ControlAct>) {
+async fn see_to(h: Handles, owners: Arc<ArcSwap<Owners>>, act: Arc<ControlAct>) {
     for _ in 0..TRIES {
         if !h.ro().hot().controls.contains_key(&act.id.0) {
             return;
         }
-        match try_once(&h, &owners, &act).await {
+        // each try asks whoever is the owner by now
+        match try_once(&h, &owners.load_full(), &act).await {
             Ok(Handled::Answered) => return,
             Ok(Handled::NotMine) => {}
             Err(Failed::Owner(error)) if error.outcome_is_unknown() => {
@@ -231,7 +233,11 @@ async fn try_once(h: &Handles, owners: &Owners, act: &Arc<ControlAct>) -> Result
             let Some(request) = h.ro().get::<BuildRequest>(id.0).await?.value else {
                 return refuse(h, act, format!("there is no build request {id}")).await;
             };
-            to_builder(h, owners, request.builder, act).await
+            if owners.builders.contains_key(&request.builder) {
+                return to_builder(h, owners, request.builder, act).await;
+            }
+            // what waits for a builder that is gone from the configuration can still be given up
+            Ok(cancel(h, *id, act).await?)
         }
         (ControlTarget::Worker(id), _) => worker(h, *id, act).await,
         (ControlTarget::Scheduler(id), "enable") => {

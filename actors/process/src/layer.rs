@@ -8,7 +8,9 @@ use actix::ArbiterHandle;
 use greenroom_config::Settings;
 use greenroom_data::{DataError, Rw};
 use greenroom_model::*;
-use greenroom_runtime::{AskError, ChildSpec, Front, Restart, StopOrder, Supervised, Supervisor, SupervisorSpec};
+use greenroom_runtime::{
+    AskError, ChildSpec, Front, Restart, StopOrder, Supervised, Supervisor, SupervisorSpec,
+};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::builders::{BuilderActor, Distributor};
@@ -131,7 +133,8 @@ impl ProcessLayer {
     /// # Errors
     /// When the data layer fails, or the configuration is not stored.
     pub async fn start(options: ProcessOptions) -> Result<Self, StartupError> {
-        let ProcessOptions { settings, configuration, rw, runner, outside, parent, data_dir, polling } = options;
+        let ProcessOptions { settings, configuration, rw, runner, outside, parent, data_dir, polling } =
+            options;
         let hot = rw.ro().hot();
         let setup = Setup::new(configuration, settings, &hot, None)?;
         let wanted = Wanted::of(&setup, &hot)?;

@@ -12,6 +12,7 @@
 mod builders;
 mod builds;
 mod change_sources;
+mod components;
 mod control_desk;
 mod follow;
 mod handles;
@@ -19,16 +20,19 @@ mod layer;
 pub mod messages;
 mod outside;
 mod properties;
+mod recovery;
 pub mod runner;
 mod runner_link;
 mod schedulers;
+mod setup;
 mod steps;
 
 pub use builders::{BuilderActor, Distributor};
 pub use builds::BuildActor;
 pub use change_sources::GitPoller;
 pub use control_desk::ControlDesk;
-pub use layer::{ProcessLayer, ProcessOptions, Row, StartupError, StopSummary, TREE, configure};
+pub use layer::{Applied, ProcessLayer, ProcessOptions, Row, StartupError, StopSummary, TREE};
 pub use outside::Outside;
 pub use runner::CommandRunner;
+pub use setup::{configure, configure_with};
 pub use schedulers::{AnyBranch, ChangeScheduler, ForceScheduler, SingleBranch};

@@ -44,6 +44,21 @@ pub struct Act(
 #[rtype(result = "()")]
 pub struct StopClaiming;
 
+/// To the distributor: another configuration is in force. Answers what it leaves behind.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Vec<Stranded>")]
+pub(crate) struct Reconfigure;
+
+/// Requests that wait for a builder that is not configured (any more) on this master. They are kept: they go on when it is
+/// configured again, and can be cancelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranded {
+    /// The builder.
+    pub builder: BuilderId,
+    /// How many wait.
+    pub requests: usize,
+}
+
 /// Asks why a build request waits; none if it does not wait here.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Option<String>")]

@@ -130,6 +130,10 @@ pub trait CommandRunner: Send + Sync + 'static {
     /// The end of this command is stored; it will not be asked for again.
     fn forget(&self, worker: WorkerId, id: &str);
 
+    /// A worker is not configured any more, and nothing runs on it: its connection is closed, its process, if it is ours, ended.
+    /// Of one that is configured nothing happens.
+    fn part<'a>(&'a self, worker: WorkerId, name: &'a str) -> BoxFuture<'a, ()>;
+
     /// Tells a connected worker's program to end.
     fn shut_down<'a>(&'a self, worker: WorkerId, why: &'a str) -> BoxFuture<'a, ()>;
 }

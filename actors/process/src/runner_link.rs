@@ -77,6 +77,10 @@ impl CommandRunner for Workers {
         Workers::forget(self, worker, id);
     }
 
+    fn part<'a>(&'a self, worker: WorkerId, name: &'a str) -> BoxFuture<'a, ()> {
+        Workers::part(self, worker, name).boxed()
+    }
+
     fn shut_down<'a>(&'a self, worker: WorkerId, why: &'a str) -> BoxFuture<'a, ()> {
         async move {
             if let Err(error) = self.shutdown(worker).await {

@@ -36,6 +36,7 @@ mod query;
 mod reply;
 mod router;
 mod rows;
+mod schema;
 mod server;
 mod ws;
 mod www;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::feed::sse;
 use crate::metrics::HttpCounters;
 use crate::origin::Origins;
-use crate::{api, avatar, frontend, health, hook, metrics, page, ws};
+use crate::{api, avatar, frontend, health, hook, metrics, page, schema, ws};
 
 /// What the binary hands over.
 pub struct WwwParts {
@@ -146,6 +146,7 @@ impl Www {
             .route("/avatar", web::route().to(avatar::avatar))
             .route("/change_hook", web::route().to(hook::base))
             .route("/change_hook/{dialect}", web::route().to(hook::dialect))
+            .route("/api/v2/schema/config", web::get().to(schema::config))
             .route("/api", web::route().to(api::versions))
             .route("/api/{tail:.*}", web::route().to(api::serve))
             .default_service(web::route().to(page::serve));

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
+use greenroom_config::mask::{Masks, SharedMasks};
 use greenroom_data::LogStream;
 use greenroom_model::LogId;
 use greenroom_protocol::{FileStat, LogText, UpdateItem};
@@ -69,6 +70,7 @@ pub(crate) type NewOutput = Option<UnboundedReceiver<Piece>>;
 /// See the module.
 #[derive(Default)]
 pub(crate) struct CommandTable {
+    masks: SharedMasks,
     entries: HashMap<String, Entry>,
     running: usize,
     ended: VecDeque<String>,
@@ -172,12 +174,14 @@ impl Entry {
         self.failure.get_or_insert(failure);
     }
 
-    fn make_end(&mut self) -> CommandEnd {
+    /// What goes into records and properties is masked, as the log is.
+    fn make_end(&mut self, masks: &Masks) -> CommandEnd {
+        let masked = |text: String| masks.mask(&text).into_owned();
         CommandEnd::Finished {
             rc: self.rc,
-            failure_reason: self.failure_reason.take(),
-            failure: self.failure.take(),
-            captured: std::mem::take(&mut self.captured),
+            failure_reason: self.failure_reason.take().map(masked),
+            failure: self.failure.take().map(masked),
+            captured: masked(std::mem::take(&mut self.captured)),
             files: std::mem::take(&mut self.files),
             stat: self.stat.take(),
             elapsed: self.elapsed,
@@ -186,6 +190,10 @@ impl Entry {
 }
 
 impl CommandTable {
+    pub(crate) fn new(masks: SharedMasks) -> Self {
+        Self { masks, ..Self::default() }
+    }
+
     /// Registers a command, before it is sent: its updates may come before the answer.
     pub(crate) fn insert(&mut self, start: CommandStart) -> Inserted {
         if self.entries.contains_key(&start.command_id) {
@@ -274,6 +282,7 @@ impl CommandTable {
     /// The worker did not accept it.
     pub(crate) fn refuse(&mut self, id: &str, text: &str) {
         if let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.stage == Stage::Running) {
+            let text = self.masks.current().mask(text).into_owned();
             entry
                 .end
                 .send_replace(Some(CommandEnd::failed(format!("the worker refused the command: {text}"))));
@@ -291,9 +300,10 @@ impl CommandTable {
             .filter(|(_, entry)| entry.stage == Stage::Running)
             .map(|(id, _)| id.clone())
             .collect();
+        let masks = self.masks.current();
         for id in &lost {
             let Some(entry) = self.entries.get_mut(id) else { continue };
-            let end = if entry.failure.is_some() { entry.make_end() } else { CommandEnd::lost(why) };
+            let end = if entry.failure.is_some() { entry.make_end(&masks) } else { CommandEnd::lost(why) };
             entry.end.send_replace(Some(end));
             entry.stage = Stage::Lost;
             entry.output = None;
@@ -339,7 +349,7 @@ impl CommandTable {
     fn finish(&mut self, id: &str) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         if entry.stage != Stage::Lost {
-            let end = entry.make_end();
+            let end = entry.make_end(&self.masks.current());
             entry.end.send_replace(Some(end));
         }
         entry.stage = Stage::Ended;

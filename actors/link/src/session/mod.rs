@@ -15,6 +15,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_http::ws::{CloseCode, CloseReason};
 use futures_util::stream::poll_fn;
+use greenroom_config::mask::SharedMasks;
 use greenroom_data::Rw;
 use greenroom_model::{WorkerId, WorkerInfo};
 use greenroom_protocol::{
@@ -53,6 +54,8 @@ pub(crate) struct SessionSpec {
     pub(crate) directory: Front<WorkerDirectory>,
     pub(crate) rw: Rw,
     pub(crate) timing: Timing,
+    /// What of the workers' words nobody may read.
+    pub(crate) masks: SharedMasks,
     /// Commands of an earlier session that may still run.
     pub(crate) leftovers: BTreeSet<String>,
     /// Taken by the only birth.
@@ -85,6 +88,7 @@ pub(crate) struct SessionActor {
     directory: Front<WorkerDirectory>,
     rw: Rw,
     timing: Timing,
+    masks: SharedMasks,
     leftovers: BTreeSet<String>,
     front: Front<SessionActor>,
     tasks: Tasks<SessionActor>,
@@ -113,6 +117,7 @@ impl SessionActor {
             directory: spec.directory.clone(),
             rw: spec.rw.clone(),
             timing: spec.timing,
+            masks: spec.masks.clone(),
             leftovers: spec.leftovers.clone(),
             front: birth.front(),
             tasks: birth.tasks(),
@@ -121,7 +126,7 @@ impl SessionActor {
             socket,
             next_seq: 0,
             waiting: HashMap::new(),
-            commands: CommandTable::default(),
+            commands: CommandTable::new(spec.masks.clone()),
             writers: HashMap::new(),
             phase: Phase::Connecting,
             last_heard: Instant::now(),
@@ -311,7 +316,7 @@ impl SessionActor {
     fn start_output(&mut self, command_id: &str, pieces: NewOutput) {
         let Some(pieces) = pieces else { return };
         let id = command_id.to_owned();
-        let write = output::write(self.rw.clone(), pieces);
+        let write = output::write(self.rw.clone(), self.masks.current(), pieces);
         let task = self.tasks.spawn(write, move |end| OutputWritten { command_id: id, end });
         self.writers.insert(command_id.to_owned(), task);
     }
@@ -335,7 +340,7 @@ impl SessionActor {
             Some(Waiting::Start { command_id, reply }) => {
                 let result = result.map(drop).map_err(|text| {
                     self.commands.refuse(&command_id, &text);
-                    LinkError::Refused(text)
+                    LinkError::Refused(self.masks.current().mask(&text).into_owned())
                 });
                 let _ = reply.send(result);
             }
@@ -608,5 +613,13 @@ impl Handler<TellAgain> for SessionActor {
         let news = Responsive { worker: self.worker, serial: self.serial, responsive };
         // A directory that cannot hear this was born again, and will ask again.
         let _ = self.directory.tell(news);
+    }
+}
+
+impl Handler<Part> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Part, ctx: &mut Context<Self>) {
+        self.close(CloseCode::Normal, "this worker is not configured any more", ctx);
     }
 }

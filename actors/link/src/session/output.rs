@@ -1,8 +1,9 @@
-//! The way of a command's output to the log store: one task a command, pieces in order, each awaited.
+//! The way of a command's output to the log store: one task a command, pieces in order, each masked and awaited.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use greenroom_config::mask::{Masker, Masks};
 use greenroom_data::{DataError, LogStream, Rw};
 use greenroom_model::LogId;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -25,19 +26,55 @@ pub(crate) struct Piece {
 }
 
 /// Writes pieces until no more can come. Gives the reason why some of them could not be written, if so.
-pub(crate) async fn write(rw: Rw, mut pieces: UnboundedReceiver<Piece>) -> Option<String> {
-    let mut trouble: Option<String> = None;
+pub(crate) async fn write(rw: Rw, masks: Masks, mut pieces: UnboundedReceiver<Piece>) -> Option<String> {
+    let mut writer = Writer { rw, masks, streams: Vec::new(), trouble: None };
     while let Some(Piece { log, stream, text, credit }) = pieces.recv().await {
-        // After a first loss the rest would be a log with a hole that nobody sees.
-        if trouble.is_none()
-            && let Err(error) = append(&rw, log, stream, text).await
-        {
-            tracing::warn!(log.id = log.0, %error, "output of a command could not be stored");
-            trouble = Some(format!("its output could not be stored: {error}"));
+        if credit.is_none() {
+            // Our own words come when the worker has said all.
+            writer.finish().await;
         }
+        let text = writer.masker(log, stream).push(text);
+        writer.append(log, stream, text).await;
         drop(credit);
     }
-    trouble
+    writer.finish().await;
+    writer.trouble
+}
+
+struct Writer {
+    rw: Rw,
+    masks: Masks,
+    /// What may be the begin of a secret is held back, in each stream apart.
+    streams: Vec<(LogId, LogStream, Masker)>,
+    trouble: Option<String>,
+}
+
+impl Writer {
+    fn masker(&mut self, log: LogId, stream: LogStream) -> &mut Masker {
+        let known = self.streams.iter().position(|it| (it.0, it.1) == (log, stream));
+        let index = known.unwrap_or_else(|| {
+            self.streams.push((log, stream, self.masks.masker()));
+            self.streams.len() - 1
+        });
+        &mut self.streams[index].2
+    }
+
+    /// Writes what was held back.
+    async fn finish(&mut self) {
+        for (log, stream, mut masker) in std::mem::take(&mut self.streams) {
+            self.append(log, stream, masker.finish()).await;
+        }
+    }
+
+    async fn append(&mut self, log: LogId, stream: LogStream, text: Bytes) {
+        // After a first loss the rest would be a log with a hole that nobody sees.
+        if self.trouble.is_none()
+            && let Err(error) = append(&self.rw, log, stream, text).await
+        {
+            tracing::warn!(log.id = log.0, %error, "output of a command could not be stored");
+            self.trouble = Some(format!("its output could not be stored: {error}"));
+        }
+    }
 }
 
 async fn append(rw: &Rw, log: LogId, stream: LogStream, mut text: Bytes) -> Result<(), DataError> {

@@ -11,7 +11,7 @@ use greenroom_runtime::Supervised;
 use serde_json::{Value, json};
 
 use crate::builds::plan::buildset_of;
-use crate::handles::{Handles, Recipe};
+use crate::handles::Handles;
 use crate::messages::{Act, Handled, StopBuild};
 
 /// The scheduler named by buildsets that repeat a build.
@@ -20,15 +20,15 @@ const REBUILD: &str = "rebuild";
 /// A builder's actor.
 pub struct BuilderActor {
     h: Handles,
-    recipe: Arc<Recipe>,
+    id: BuilderId,
     /// Acts under way: the control desk may hand one over again after its own restart.
     doing: HashSet<ControlId>,
     acts: u64,
 }
 
 impl BuilderActor {
-    pub(crate) fn new(h: Handles, recipe: Arc<Recipe>) -> Self {
-        Self { h, recipe, doing: HashSet::new(), acts: 0 }
+    pub(crate) fn new(h: Handles, id: BuilderId) -> Self {
+        Self { h, id, doing: HashSet::new(), acts: 0 }
     }
 }
 
@@ -36,7 +36,8 @@ impl Supervised for BuilderActor {
     const KIND: &'static str = "builder";
 
     fn observe(&self) -> Value {
-        json!({ "builderid": self.recipe.id.0, "steps": self.recipe.config.steps.len(), "acts": self.acts })
+        let steps = self.h.setup().recipes.get(&self.id).map(|it| it.config.steps.len());
+        json!({ "builderid": self.id.0, "steps": steps, "acts": self.acts })
     }
 }
 
@@ -105,7 +106,11 @@ async fn rebuild(h: &Handles, id: BuildId, act: ControlId) -> Result<Handled, Da
 }
 
 /// Cancels a request that waits; stops the build of one that is being built.
-async fn cancel(h: &Handles, request: BuildRequestId, act: &ControlAct) -> Result<Handled, DataError> {
+pub(crate) async fn cancel(
+    h: &Handles,
+    request: BuildRequestId,
+    act: &ControlAct,
+) -> Result<Handled, DataError> {
     match h.rw.write(vec![Op::CancelRequest { request }, done(act.id)]).await {
         Ok(_) => Ok(Handled::Answered),
         Err(DataError::Refused(Refusal::ClaimLost)) => {

@@ -20,7 +20,8 @@ use crate::builds::build_actor::FirstBirth;
 use crate::builds::plan::{self, Plan, StartError};
 use crate::follow::{Events, FollowEnd, follow};
 use crate::handles::Handles;
-use crate::messages::{StopClaiming, WhyWaiting};
+use crate::messages::{Reconfigure, StopClaiming, Stranded, WhyWaiting};
+use crate::setup::{Began, Setup};
 
 /// What it follows.
 const TOPICS: [&str; 4] = ["buildrequests/*/*", "workers/*/*", "builds/*/new", "builds/*/finished"];
@@ -89,10 +90,8 @@ impl Distributor {
     }
 
     fn load(&mut self, hot: &Hot) {
-        let workers = self.h.workers.values();
-        let workers = workers.map(|it| (it.id, it.name.clone(), it.config.max_builds.get()));
-        let recipes = self.h.recipes.values().map(|it| (it.id, it.workers.clone()));
-        self.queue = ReadyQueue::new(workers, recipes);
+        let setup = self.h.setup();
+        self.queue = ReadyQueue::default().over(workers_of(&setup), builders_of(&setup));
         for build in hot.running_builds().filter(|it| it.master == self.h.me()) {
             self.queue.occupy(build.id, build.builder, build.worker);
             self.h.builds.ensure(&self.h, build.id, FirstBirth::FromRecords);
@@ -104,6 +103,18 @@ impl Distributor {
         for request in hot.waiting_requests() {
             self.queue.add(request.id, request.builder, request.priority);
         }
+        let gone = hot.workers.values().filter(|it| !self.queue.knows_worker(it.id)).map(|it| it.id);
+        gone.for_each(|worker| self.part_if_idle(worker));
+    }
+
+    /// A worker that is not configured any more goes when the last build that runs on it has ended.
+    fn part_if_idle(&self, worker: WorkerId) {
+        if self.queue.knows_worker(worker) || !self.queue.is_idle(worker) {
+            return;
+        }
+        let h = self.h.clone();
+        let Some(name) = h.ro().hot().workers.get(&worker.0).map(|it| it.name.clone()) else { return };
+        actix::spawn(async move { h.runner.part(worker, &name).await });
     }
 
     fn readiness(&self, worker: &Worker) -> Readiness {
@@ -136,7 +147,8 @@ impl Distributor {
     fn start(&mut self, id: BuildId, decision: Decision, ctx: &mut Context<Self>) {
         let hot = self.h.ro().hot();
         let request = hot.requests.get(&decision.request.0).map(|it| it.entity.clone());
-        let (recipe, worker) = (self.h.recipes.get(&decision.builder), self.h.workers.get(&decision.worker));
+        let setup = self.h.setup();
+        let (recipe, worker) = (setup.recipes.get(&decision.builder), setup.workers.get(&decision.worker));
         let (Some(request), Some(recipe), Some(worker)) = (request, recipe, worker) else {
             self.queue.release(id);
             ctx.notify_later(LookAgainTick::Request(decision.request), TRY_AGAIN);
@@ -144,7 +156,8 @@ impl Distributor {
         };
         self.flights.insert(id, decision.request);
         let (h, recipe, worker) = (self.h.clone(), Arc::clone(recipe), Arc::clone(worker));
-        let start = async move { plan::start_build(&h, id, &request, &recipe, &worker).await };
+        let began = Began { configuration: setup.number, recipe, worker };
+        let start = async move { plan::start_build(&h, id, &request, began).await };
         self.birth.tasks().spawn(start, move |end| StartEnded { build: id, decision, end });
     }
 
@@ -166,6 +179,7 @@ impl Distributor {
                 let hot = self.h.ro().hot();
                 if let Some(worker) = freed.and_then(|id| hot.workers.get(&id.0)) {
                     self.dismiss_if_idle(worker);
+                    self.part_if_idle(worker.id);
                 }
             }
             Record::Build(build) if build.master == self.h.me() && !self.is_known(build.id) => {
@@ -348,6 +362,35 @@ impl Handler<LookAgainTick> for Distributor {
             }
         }
         self.pump(ctx);
+    }
+}
+
+fn workers_of(setup: &Setup) -> impl Iterator<Item = (WorkerId, String, u32)> {
+    setup.workers.values().map(|it| (it.id, it.name.clone(), it.config.max_builds.get()))
+}
+
+fn builders_of(setup: &Setup) -> impl Iterator<Item = (BuilderId, Vec<WorkerId>)> {
+    setup.recipes.values().map(|it| (it.id, it.workers.clone()))
+}
+
+impl Handler<Reconfigure> for Distributor {
+    type Result = MessageResult<Reconfigure>;
+
+    fn handle(&mut self, _: Reconfigure, ctx: &mut Context<Self>) -> Self::Result {
+        if !self.following {
+            // it is just being born, and will find the configuration that is in force then
+            return MessageResult(Vec::new());
+        }
+        let (setup, hot) = (self.h.setup(), self.h.ro().hot());
+        let before: Vec<WorkerId> = self.queue.workers().collect();
+        self.queue = std::mem::take(&mut self.queue).over(workers_of(&setup), builders_of(&setup));
+        for worker in hot.workers.values().filter(|it| !before.contains(&it.id)) {
+            self.queue.set_readiness(worker.id, self.readiness(worker));
+        }
+        before.into_iter().for_each(|worker| self.part_if_idle(worker));
+        self.pump(ctx);
+        let stranded = self.queue.stranded().into_iter();
+        MessageResult(stranded.map(|(builder, requests)| Stranded { builder, requests }).collect())
     }
 }
 

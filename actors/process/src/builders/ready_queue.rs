@@ -79,6 +79,8 @@ pub(crate) struct ReadyQueue {
     ready: BTreeSet<(Ticket, usize)>,
     tickets: HashMap<BuildRequestId, (BuilderId, Ticket)>,
     running: HashMap<BuildId, (BuilderId, WorkerId)>,
+    /// Requests of builders that this queue has no line for: they wait for a configuration that has one.
+    stranded: BTreeMap<BuildRequestId, (BuilderId, i64)>,
 }
 
 impl ReadyQueue {
@@ -112,6 +114,56 @@ impl ReadyQueue {
         queue
     }
 
+    /// The same queue over other workers and builders: what waits and what runs stays, requests of builders that are gone are
+    /// stranded, those of builders that are back wait again. A worker that is new here is not ready yet.
+    pub fn over(
+        self,
+        workers: impl IntoIterator<Item = (WorkerId, String, u32)>,
+        builders: impl IntoIterator<Item = (BuilderId, Vec<WorkerId>)>,
+    ) -> Self {
+        let mut queue = Self::new(workers, builders);
+        for (id, worker) in &self.workers {
+            queue.set_readiness(*id, worker.readiness);
+        }
+        for (build, (builder, worker)) in self.running {
+            queue.occupy(build, builder, worker);
+        }
+        for (request, (builder, ticket)) in self.tickets {
+            queue.add(request, builder, ticket.priority.0);
+        }
+        for (request, (builder, priority)) in self.stranded {
+            queue.add(request, builder, priority);
+        }
+        queue
+    }
+
+    /// Whether builds may be given to a worker.
+    pub fn knows_worker(&self, worker: WorkerId) -> bool {
+        self.workers.contains_key(&worker)
+    }
+
+    /// The workers.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerId> {
+        self.workers.keys().copied()
+    }
+
+    /// Whether any build runs on a worker, also on one that is not configured any more.
+    pub fn is_idle(&self, worker: WorkerId) -> bool {
+        match self.workers.get(&worker) {
+            Some(known) => known.used == 0,
+            None => self.running.values().all(|(_, it)| *it != worker),
+        }
+    }
+
+    /// How many requests of each unknown builder wait.
+    pub fn stranded(&self) -> BTreeMap<BuilderId, usize> {
+        let mut counts = BTreeMap::new();
+        for (builder, _) in self.stranded.values() {
+            *counts.entry(*builder).or_default() += 1;
+        }
+        counts
+    }
+
     /// How many requests wait.
     pub fn waiting(&self) -> usize {
         self.tickets.len()
@@ -141,6 +193,7 @@ impl ReadyQueue {
             None => {}
         }
         if !self.lines.contains_key(&builder) {
+            self.stranded.insert(request, (builder, priority));
             return;
         }
         self.tickets.insert(request, (builder, ticket));
@@ -151,6 +204,7 @@ impl ReadyQueue {
 
     /// A request does not wait any more.
     pub fn remove(&mut self, request: BuildRequestId) {
+        self.stranded.remove(&request);
         if let Some((builder, ticket)) = self.tickets.remove(&request) {
             self.change_line(builder, |line| {
                 line.waiting.remove(&ticket);
@@ -279,6 +333,9 @@ impl ReadyQueue {
 
     /// Why a request waits; none if it does not.
     pub fn why(&self, request: BuildRequestId) -> Option<String> {
+        if self.stranded.contains_key(&request) {
+            return Some(STRANDED.to_owned());
+        }
         let (builder, ticket) = self.tickets.get(&request)?;
         let line = self.lines.get(builder)?;
         if let Some(head) = line.waiting.first().filter(|head| *head != ticket) {
@@ -324,10 +381,15 @@ impl ReadyQueue {
         let mut all: Vec<(Ticket, BuilderId)> = heads.copied().chain(aside).collect();
         all.sort_unstable();
         all.truncate(most);
-        let told = all.into_iter();
-        told.filter_map(|(ticket, id)| Some((id, ticket.request, self.why(ticket.request)?))).collect()
+        let told = all.into_iter().map(|(ticket, id)| (id, ticket.request));
+        let stranded = self.stranded.iter().map(|(request, (id, _))| (*id, *request));
+        let told = told.chain(stranded).take(most);
+        told.filter_map(|(id, request)| Some((id, request, self.why(request)?))).collect()
     }
 }
+
+/// Why a request of an unknown builder waits.
+const STRANDED: &str = "its builder is not configured on this master (any more)";
 
 /// A few names, for people.
 fn names<'a>(workers: impl Iterator<Item = &'a WorkerState>) -> String {

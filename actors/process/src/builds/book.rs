@@ -4,7 +4,7 @@
 //! build unreachable. It says nothing about builds that the data layer does not know better.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use greenroom_model::BuildId;
 use greenroom_runtime::{ChildSpec, Front, Supervisor};
@@ -39,10 +39,16 @@ impl BuildBook {
             return;
         }
         let Some(supervisor) = book.supervisor.clone() else { return };
+        // what the build began with belongs to all its births
+        let began = Arc::new(OnceLock::new());
+        if let FirstBirth::Fresh(plan) = &first {
+            drop(began.set(plan.began()));
+        }
         let (handles, first) = (handles.clone(), Mutex::new(Some(first)));
         let front = supervisor.spawn(ChildSpec::new(format!("build/{id}")).transient(), move |birth| {
             let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-            BuildActor::new(handles.clone(), id, birth.clone(), first.unwrap_or(FirstBirth::FromRecords))
+            let first = first.unwrap_or(FirstBirth::FromRecords);
+            BuildActor::new(handles.clone(), id, birth.clone(), first, Arc::clone(&began))
         });
         book.fronts.insert(id, front);
     }

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
 use actix::prelude::*;
 use greenroom_data::DataError;
@@ -20,6 +21,7 @@ use crate::builds::tally::{Interruption, Tally};
 use crate::handles::Handles;
 use crate::messages::{AbandonBuild, Handled, StopBuild};
 use crate::properties::source;
+use crate::setup::Began;
 
 /// From what a birth begins.
 pub(crate) enum FirstBirth {
@@ -40,14 +42,22 @@ pub struct BuildActor {
     id: BuildId,
     birth: Birth<Self>,
     first: Option<FirstBirth>,
+    /// Known from the first birth that has read it on.
+    began: Arc<OnceLock<Began>>,
     orders: watch::Sender<Orders>,
     progress: Rc<RefCell<Progress>>,
 }
 
 impl BuildActor {
-    pub(crate) fn new(h: Handles, id: BuildId, birth: Birth<Self>, first: FirstBirth) -> Self {
+    pub(crate) fn new(
+        h: Handles,
+        id: BuildId,
+        birth: Birth<Self>,
+        first: FirstBirth,
+        began: Arc<OnceLock<Began>>,
+    ) -> Self {
         let orders = watch::Sender::new(Orders::default());
-        Self { h, id, birth, first: Some(first), orders, progress: Rc::default() }
+        Self { h, id, birth, first: Some(first), began, orders, progress: Rc::default() }
     }
 
     /// What the data layer refuses it would refuse for ever: the build ends here, since another birth could not do better.
@@ -89,12 +99,13 @@ impl Actor for BuildActor {
         let (h, id, orders, progress) =
             (self.h.clone(), self.id, self.orders.subscribe(), Rc::clone(&self.progress));
         let first = self.first.take().unwrap_or(FirstBirth::FromRecords);
+        let began = Arc::clone(&self.began);
         let run = async move {
             match first {
                 FirstBirth::Fresh(plan) => {
                     Run::new(h, *plan, Tally::default(), orders, progress).go(0).await.map(|_| ())
                 }
-                FirstBirth::FromRecords => from_records(h, id, orders, progress).await,
+                FirstBirth::FromRecords => from_records(h, id, &began, orders, progress).await,
             }
         };
         self.birth.tasks().spawn(run, RunEnded);
@@ -104,11 +115,12 @@ impl Actor for BuildActor {
 async fn from_records(
     h: Handles,
     id: BuildId,
+    began: &OnceLock<Began>,
     orders: watch::Receiver<Orders>,
     progress: Rc<RefCell<Progress>>,
 ) -> Result<(), RunError> {
     h.barrier().await?;
-    match resume::read(&h, id).await? {
+    match resume::read(&h, id, began.get().cloned()).await? {
         Records::Ended => Err(RunError::Ended),
         Records::Unusable(why) => {
             tracing::warn!(build.id = id.0, %why, "a build cannot be taken up and will be built again");
@@ -123,6 +135,7 @@ async fn from_records(
                 "a build is taken up from its records"
             );
             let resumed = *resumed;
+            drop(began.set(resumed.plan.began()));
             Run::new(h, resumed.plan, resumed.tally, orders, progress).go(resumed.from).await.map(|_| ())
         }
     }

@@ -7,9 +7,10 @@ use greenroom_data::DataError;
 use greenroom_model::write::{NewBuild, Outcome};
 use greenroom_model::*;
 
-use crate::handles::{Handles, Recipe, WorkerSetup};
+use crate::handles::Handles;
 use crate::properties::{self, Origins};
 use crate::runner::WorkerPlace;
+use crate::setup::{Began, Recipe, WorkerSetup};
 use crate::steps::names::unique_names;
 
 /// The name of the step that every build begins with.
@@ -39,6 +40,8 @@ pub(crate) struct Begun {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub build: Arc<Build>,
+    /// The number of the configuration that it began with.
+    pub configuration: i64,
     pub recipe: Arc<Recipe>,
     pub worker: Arc<WorkerSetup>,
     pub place: WorkerPlace,
@@ -49,6 +52,14 @@ pub(crate) struct Plan {
     pub begun: Option<Begun>,
     /// Why the build cannot run at all.
     pub fault: Option<String>,
+}
+
+impl Plan {
+    /// What the build keeps over its actor's births.
+    pub fn began(&self) -> Began {
+        let (recipe, worker) = (Arc::clone(&self.recipe), Arc::clone(&self.worker));
+        Began { configuration: self.configuration, recipe, worker }
+    }
 }
 
 /// Why a build was not started.
@@ -71,15 +82,22 @@ pub(crate) async fn start_build(
     h: &Handles,
     id: BuildId,
     request: &BuildRequest,
-    recipe: &Arc<Recipe>,
-    worker: &Arc<WorkerSetup>,
+    began: Began,
 ) -> Result<Plan, StartError> {
+    let Began { configuration, recipe, worker } = began;
     let place = h.runner.place(worker.id).ok_or(StartError::WorkerGone)?;
     let buildset = buildset_of(h, request).await?;
     let given = h.buildset_properties(request.buildset).await?;
-    let origins = Origins { recipe, worker, place: &place, buildset: &buildset, given: &given };
+    let origins = Origins {
+        configuration,
+        recipe: &recipe,
+        worker: &worker,
+        place: &place,
+        buildset: &buildset,
+        given: &given,
+    };
     let (properties, fault) = properties::assemble(&origins).await;
-    let steps = plan_steps(h, recipe).await?;
+    let steps = plan_steps(h, &recipe).await?;
 
     let mut ops = vec![Op::StartBuild(Box::new(NewBuild {
         id,
@@ -88,7 +106,7 @@ pub(crate) async fn start_build(
         state_string: "building".to_owned(),
         properties: properties.clone(),
     }))];
-    let begun = push_steps(h, id, recipe, &steps, fault.is_none(), &mut ops).await?;
+    let begun = push_steps(h, id, &recipe, &steps, fault.is_none(), &mut ops).await?;
     let committed = match h.rw.write(ops).await {
         Err(DataError::Refused(Refusal::ClaimLost | Refusal::Final(_) | Refusal::NotFound(_))) => {
             return Err(StartError::ClaimLost);
@@ -100,9 +118,9 @@ pub(crate) async fn start_build(
         _ => None,
     });
     let build = build.ok_or_else(|| DataError::unavailable("a build was started without an answer"))?;
-    let (recipe, worker) = (Arc::clone(recipe), Arc::clone(worker));
     Ok(Plan {
         build,
+        configuration,
         recipe,
         worker,
         place,

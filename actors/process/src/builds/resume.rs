@@ -9,8 +9,9 @@ use greenroom_model::*;
 use crate::builds::plan::{Begun, Plan, PlannedStep, STDIO, buildset_of, runs_commands, step_names};
 use crate::builds::tally::{Interruption, Rules, Tally};
 use crate::handles::Handles;
-use crate::properties::source;
+use crate::properties::{CONFIGURATION, source};
 use crate::runner::WorkerPlace;
+use crate::setup::Began;
 use crate::steps::StepEnd;
 
 /// The property by which a stop outlives the actor that was told of it.
@@ -37,21 +38,24 @@ pub(crate) enum Records {
 }
 
 /// Reads the records of a build. The caller has made sure that nothing is under way any more ([`Handles::barrier`]).
-pub(crate) async fn read(h: &Handles, id: BuildId) -> Result<Records, DataError> {
+/// A build that is known to have begun with something keeps that, whatever the configuration says by now.
+pub(crate) async fn read(h: &Handles, id: BuildId, began: Option<Began>) -> Result<Records, DataError> {
     let Some(build) = h.ro().get::<Build>(id.0).await?.value.map(|shown| shown.entity) else {
         return Ok(Records::Ended);
     };
     if build.complete_at.is_some() || build.master != h.me() {
         return Ok(Records::Ended);
     }
-    let (Some(recipe), Some(worker)) = (h.recipes.get(&build.builder), h.workers.get(&build.worker)) else {
-        return Ok(Records::Unusable("its builder or worker is not configured any more".to_owned()));
-    };
     let Some(request) = h.ro().get::<BuildRequest>(build.request.0).await?.value else {
         return Ok(Records::Unusable("its request is gone".to_owned()));
     };
     let buildset = buildset_of(h, &request).await?;
     let properties = h.ro().build_properties(&[id]).await?.value.remove(&id).unwrap_or_default();
+    let Some(began) = began.or_else(|| recorded(h, &build, &properties)) else {
+        return Ok(Records::Unusable("its builder or worker is not configured any more".to_owned()));
+    };
+    let Began { configuration, recipe, worker } = began;
+    let recipe = &recipe;
     let steps = steps_of(h, id).await?;
     let names = step_names(recipe);
     let mut planned = Vec::with_capacity(names.len());
@@ -66,8 +70,9 @@ pub(crate) async fn read(h: &Handles, id: BuildId) -> Result<Records, DataError>
     let (tally, from) = replay(&steps, recipe, &properties);
     let mut plan = Plan {
         build,
+        configuration,
         recipe: Arc::clone(recipe),
-        worker: Arc::clone(worker),
+        worker,
         place,
         stamps: buildset.sourcestamps.clone(),
         properties: (*properties).clone(),
@@ -77,6 +82,14 @@ pub(crate) async fn read(h: &Handles, id: BuildId) -> Result<Records, DataError>
     };
     plan.begun = begun(h, &plan, &steps, from).await?;
     Ok(Records::Running(Box::new(Resumed { plan, tally, from })))
+}
+
+/// What a build began with by its records: the version that it names, or the one in force if that is not kept any more (then
+/// its steps must be the same).
+fn recorded(h: &Handles, build: &Build, properties: &Properties) -> Option<Began> {
+    let named = properties.get(CONFIGURATION).and_then(|it| it.0.as_i64());
+    let known = named.and_then(|number| h.setups.began(number, build.builder, build.worker));
+    known.or_else(|| h.setups.began(h.setup().number, build.builder, build.worker))
 }
 
 async fn steps_of(h: &Handles, id: BuildId) -> Result<Vec<Arc<Step>>, DataError> {
@@ -90,7 +103,7 @@ fn place_in(properties: &Properties) -> WorkerPlace {
 }
 
 /// Counts the steps that have ended, as the first birth did, and finds the first that has not.
-fn replay(steps: &[Arc<Step>], recipe: &crate::handles::Recipe, properties: &Properties) -> (Tally, usize) {
+fn replay(steps: &[Arc<Step>], recipe: &crate::setup::Recipe, properties: &Properties) -> (Tally, usize) {
     let mut tally = Tally::default();
     let mut from = recipe.config.steps.len();
     for (index, config) in recipe.config.steps.iter().enumerate().rev() {

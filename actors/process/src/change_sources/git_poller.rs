@@ -41,6 +41,8 @@ pub(crate) struct Identity {
     pub name: String,
     pub config: Settings,
     pub mirror: PathBuf,
+    /// It takes the place of one with other settings, which may have left a write under way.
+    pub replaces: bool,
 }
 
 /// What a poller has seen.
@@ -137,7 +139,8 @@ impl Actor for GitPoller {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Context<Self>) {
-        let (h, identity, again) = (self.h.clone(), Arc::clone(&self.identity), self.birth.number() > 1);
+        let (h, identity) = (self.h.clone(), Arc::clone(&self.identity));
+        let again = identity.replaces || self.birth.number() > 1;
         let load = async move {
             if again {
                 h.barrier().await?;

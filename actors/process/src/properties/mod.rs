@@ -8,13 +8,15 @@ pub(crate) mod shelf;
 use greenroom_model::*;
 use serde_json::{Value, json};
 
-use crate::handles::{Recipe, WorkerSetup};
+use crate::setup::{Recipe, WorkerSetup};
 use crate::runner::WorkerPlace;
 use crate::steps::names::directory;
 use crate::steps::render::{self, View};
 
 /// Where a build's first properties come from.
 pub(crate) struct Origins<'a> {
+    /// The number of the configuration.
+    pub configuration: i64,
     pub recipe: &'a Recipe,
     pub worker: &'a WorkerSetup,
     pub place: &'a WorkerPlace,
@@ -35,6 +37,9 @@ pub(crate) mod source {
     pub const SET_PROPERTY: &str = "SetProperty Step";
     pub const GIT: &str = "Git";
 }
+
+/// The property by which a build records the number of the configuration that it began with.
+pub(crate) const CONFIGURATION: &str = "configuration";
 
 /// The directory of a builder on a worker.
 pub(crate) fn builder_directory(recipe: &Recipe, place: &WorkerPlace) -> String {
@@ -65,6 +70,7 @@ fn set(properties: &mut Properties, name: &str, value: Value, source: &str) {
 
 fn standard(origins: &Origins<'_>, properties: &mut Properties) {
     let Origins { recipe, worker, place, buildset, .. } = origins;
+    set(properties, CONFIGURATION, json!(origins.configuration), source::BUILD);
     set(properties, "buildername", json!(recipe.name), source::BUILDER);
     set(properties, "builderid", json!(recipe.id.0), source::BUILDER);
     if let Some(project) = &recipe.config.options.project {

@@ -75,6 +75,8 @@ pub(crate) struct Identity {
     pub name: String,
     pub builders: Vec<BuilderId>,
     pub config: Settings,
+    /// It takes the place of one with other settings, which may have left a write under way.
+    pub replaces: bool,
 }
 
 struct State {
@@ -358,7 +360,8 @@ impl<G: Grouping> Actor for ChangeScheduler<G> {
     type Context = Context<Self>;
 
     fn started(&mut self, _: &mut Context<Self>) {
-        let (h, identity, again) = (self.h.clone(), Arc::clone(&self.identity), self.birth.number() > 1);
+        let (h, identity) = (self.h.clone(), Arc::clone(&self.identity));
+        let again = identity.replaces || self.birth.number() > 1;
         let load = async move {
             if again {
                 h.barrier().await?;

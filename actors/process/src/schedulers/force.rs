@@ -105,8 +105,9 @@ fn chosen(h: &Handles, identity: &Identity, wanted: &Wanted) -> Result<Vec<Build
         Wanted::All => Ok(identity.builders.clone()),
         Wanted::Id(id) => Ok(vec![of_scheduler(BuilderId(*id), id)?]),
         Wanted::Names(names) => {
+            let setup = h.setup();
             let found = names.iter().map(|name| {
-                let id = h.recipes.values().find(|it| it.name == *name).map_or(BuilderId(0), |it| it.id);
+                let id = setup.recipe_named(name).map_or(BuilderId(0), |it| it.id);
                 of_scheduler(id, &format_args!("'{name}'"))
             });
             found.collect()

@@ -5,7 +5,7 @@
 //! - [`force`]: started by people and programs; [`force_form`] checks what they entered (no I/O).
 //!
 //! *To add one*: its settings in `config`, an actor here that answers [`crate::messages::Act`], a variant of
-//! [`SchedulerFront`], an arm in `layer.rs`. Whatever makes it ask for builds must be stored in the same write as the buildset.
+//! [`SchedulerFront`], an arm in `components.rs`. Whatever makes it ask for builds must be stored in the same write as the buildset.
 
 pub(crate) mod change_scheduler;
 pub(crate) mod force;
@@ -13,10 +13,11 @@ pub(crate) mod force_form;
 pub(crate) mod pending;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use greenroom_data::DataError;
 use greenroom_model::ControlAct;
-use greenroom_runtime::{AskError, Front};
+use greenroom_runtime::{AskError, Ending, Front};
 
 pub use change_scheduler::{AnyBranch, ChangeScheduler, SingleBranch};
 pub use force::ForceScheduler;
@@ -38,6 +39,15 @@ impl SchedulerFront {
             SchedulerFront::SingleBranch(front) => front.ask(Act(act)).await,
             SchedulerFront::AnyBranch(front) => front.ask(Act(act)).await,
             SchedulerFront::Force(front) => front.ask(Act(act)).await,
+        }
+    }
+
+    /// Stops it within the grace, and waits for its end.
+    pub async fn stop(&self, grace: Duration) -> Ending {
+        match self {
+            SchedulerFront::SingleBranch(front) => front.stop(grace).await,
+            SchedulerFront::AnyBranch(front) => front.stop(grace).await,
+            SchedulerFront::Force(front) => front.stop(grace).await,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use greenroom_data::{DataLayer, DataOptions, Hot, SentChange, Shown};
 use greenroom_model::query::Query;
 use greenroom_model::*;
-use greenroom_process::{ProcessLayer, ProcessOptions, StopSummary, configure};
+use greenroom_process::{Applied, ProcessLayer, ProcessOptions, StopSummary, configure};
 use greenroom_runtime::{ActorReport, TestWorld};
 use serde_json::{Value, json};
 
@@ -24,6 +24,8 @@ pub struct Farm {
     pub dir: tempfile::TempDir,
     process: Option<ProcessLayer>,
     toml: String,
+    /// The number of the configuration.
+    number: i64,
 }
 
 /// A worker with some slots, a builder, and a scheduler that builds each change.
@@ -74,7 +76,7 @@ impl Farm {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let workers = Workers::new(data.rw());
-        let farm = Self { world, data, workers, dir, process: None, toml: toml.to_owned() };
+        let farm = Self { world, data, workers, dir, process: None, toml: toml.to_owned(), number: 1 };
         configure(&farm.data.rw(), &farm.settings()).await.unwrap();
         farm
     }
@@ -92,10 +94,37 @@ impl Farm {
         self.toml = self.toml.replace(from, to);
     }
 
+    /// Somebody adds to the configuration.
+    pub fn append(&mut self, more: &str) {
+        self.toml.push_str(more);
+    }
+
+    /// The running layer gets the edited configuration.
+    pub async fn reload(&mut self) -> Applied {
+        self.number += 1;
+        let settings = Arc::new(self.settings());
+        configure(&self.data.rw(), &settings).await.unwrap();
+        self.process().apply(settings, self.number).await.unwrap()
+    }
+
+    /// The same, but whoever does it dies after so many polls.
+    pub async fn reload_broken_off(&mut self, polls: usize) {
+        let settings = Arc::new(self.settings());
+        configure(&self.data.rw(), &settings).await.unwrap();
+        let mut apply = Box::pin(self.process().apply(settings, self.number + 1));
+        for _ in 0..polls {
+            if futures_util::poll!(&mut apply).is_ready() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Starts this layer.
     pub async fn open(&mut self) {
         let options = ProcessOptions {
             settings: Arc::new(self.settings()),
+            configuration: self.number,
             rw: self.data.rw(),
             runner: Arc::new(self.workers.clone()),
             outside: Arc::new(Elsewhere),
@@ -290,10 +319,7 @@ pub fn change(branch: &str, revision: &str) -> SentChange {
 struct Elsewhere;
 
 impl greenroom_process::Outside for Elsewhere {
-    fn act(
-        &self,
-        act: Arc<ControlAct>,
-    ) -> futures_util::future::BoxFuture<'static, Option<ControlAnswer>> {
+    fn act(&self, act: Arc<ControlAct>) -> futures_util::future::BoxFuture<'static, Option<ControlAnswer>> {
         Box::pin(async move { Some(ControlAnswer::Done(act.action.clone().into())) })
     }
 }

@@ -11,4 +11,5 @@ mod control;
 mod deaths;
 mod git_poller;
 mod queue;
+mod reload;
 mod steps;

@@ -50,6 +50,7 @@ struct State {
     sent: Vec<Sent>,
     script: Option<Script>,
     shut_down: Vec<WorkerId>,
+    parted: Vec<WorkerId>,
 }
 
 /// The workers of a farm.
@@ -94,6 +95,10 @@ impl Workers {
 
     pub fn shut_down_workers(&self) -> Vec<WorkerId> {
         self.state.lock().unwrap().shut_down.clone()
+    }
+
+    pub fn parted_workers(&self) -> Vec<WorkerId> {
+        self.state.lock().unwrap().parted.clone()
     }
 
     /// Ends every command that runs.
@@ -242,6 +247,13 @@ impl CommandRunner for Workers {
         if let Some(sent) = state.sent.iter_mut().find(|it| it.order.id == id) {
             sent.forgotten = true;
         }
+    }
+
+    fn part<'a>(&'a self, worker: WorkerId, _: &'a str) -> BoxFuture<'a, ()> {
+        async move {
+            self.state.lock().unwrap().parted.push(worker);
+        }
+        .boxed()
     }
 
     fn shut_down<'a>(&'a self, worker: WorkerId, _: &'a str) -> BoxFuture<'a, ()> {
