@@ -1,8 +1,8 @@
 //! What goes wrong: processes that die, actors that panic, input that is wrong, disks that are full.
 
 mod bad_input;
+mod deaths;
 mod master_killed;
-mod panics;
 mod stops;
 mod storage;
 mod worker_lost;

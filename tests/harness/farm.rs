@@ -167,10 +167,15 @@ impl Farm {
 
     /// Panics the actor of this name in the running master.
     pub fn panic_actor(&self, name: &str) {
+        self.rehearse(&format!("panic {name}"));
+    }
+
+    /// Has the running master carry out a line of trouble, such as `hang NAME`.
+    pub fn rehearse(&self, line: &str) {
         use std::io::Write;
         let mut file =
             std::fs::OpenOptions::new().create(true).append(true).open(self.rehearsal()).expect("the script");
-        writeln!(file, "panic {name}").expect("a line");
+        writeln!(file, "{line}").expect("a line");
     }
 
     /// The port of page, API and workers.
