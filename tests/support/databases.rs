@@ -9,7 +9,8 @@ fn run(args: &[&str]) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = root.ancestors().map(|dir| dir.join("scripts/databases")).find(|file| file.is_file());
     let script = script.expect("scripts/databases above this crate");
-    let answer = Command::new(&script).args(args).output().unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+    let answer =
+        Command::new(&script).args(args).output().unwrap_or_else(|e| panic!("{}: {e}", script.display()));
     let said = String::from_utf8_lossy(&answer.stderr).into_owned();
     assert!(answer.status.success(), "scripts/databases {args:?}: {said}");
     String::from_utf8_lossy(&answer.stdout).trim().to_owned()

@@ -174,7 +174,9 @@ impl Core {
             let done = |a: Applied| a.map(|(outcomes, _)| committed(outcomes, store.0.master, head.seq));
             return Ok(answers.into_iter().map(done).collect());
         }
-        let Some(events) = unit.flush(head, self.now).await? else { return Err(self.outrun(&mut *tx).await?) };
+        let Some(events) = unit.flush(head, self.now).await? else {
+            return Err(self.outrun(&mut *tx).await?);
+        };
         let reserved = reserve_low(&mut *tx, &store).await?;
         tx.commit().await?;
         self.outage.committed();

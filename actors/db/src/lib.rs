@@ -20,12 +20,12 @@ mod store;
 mod work;
 mod writer;
 
+pub use engine::migrate::{Migrated, Upto};
 pub use ids::{Exhausted, IdAllocator};
 pub use logs::{LogReader, LogWriter};
 pub use messages::*;
 pub use metrics::WriterMetrics;
-pub use reader::{DbReader, Stored};
-pub use engine::migrate::{Migrated, Upto};
 pub use options::DatabaseOptions;
+pub use reader::{DbReader, Stored};
 pub use store::{OpenError, Store, migrate, migrate_to};
 pub use writer::DbWriter;

@@ -92,7 +92,10 @@ mod tests {
             options.password = Some("hunter2".into());
             assert_eq!(options.to_string(), shown);
             let debug = format!("{options:?}");
-            assert!(!debug.contains("hunter2") && !debug.contains("hun@") && !debug.contains("ter:2"), "{debug}");
+            assert!(
+                !debug.contains("hunter2") && !debug.contains("hun@") && !debug.contains("ter:2"),
+                "{debug}"
+            );
         }
     }
 }

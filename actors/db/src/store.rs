@@ -88,7 +88,7 @@ pub(crate) struct Inner {
     seen: Mutex<Clock>,
     /// Held for as long as anything uses the store.
     _lock: Option<File>,
-    _presence: Option<Box<dyn Send + Sync>>,
+    presence: Mutex<Option<Box<dyn Send + Sync>>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -111,7 +111,7 @@ impl Store {
         let (presence, now) = wait_for_place(engine, master_name, now).await?;
         let place = Place::take(engine, logs, master_name, now).await?;
         cut_logs(engine, logs).await?;
-        Ok(Self(Arc::new(Inner {
+        let store = Self(Arc::new(Inner {
             engine: opened.engine,
             ids: place.ids,
             master: place.master,
@@ -121,8 +121,10 @@ impl Store {
             metrics: WriterMetrics::default(),
             seen: Mutex::new(Clock::start(place.generation)),
             _lock: opened.lock,
-            _presence: presence,
-        })))
+            presence: Mutex::new(presence),
+        }));
+        store.saw(place.master, place.seq);
+        Ok(store)
     }
 
     /// This master's id.
@@ -152,6 +154,22 @@ impl Store {
             take_over(&mut *tx, self.0.master).await.ok();
             tx.commit().await.ok();
         }
+    }
+
+    /// Begins a transaction that has changed a worker's row and goes no further, as of a process that is paused there. For tests.
+    #[doc(hidden)]
+    pub async fn hold_for_test(&self, worker: i64) -> impl Send + use<> {
+        let mut tx = self.0.engine.write().await.ok();
+        if let Some(tx) = &mut tx {
+            tx.set(&WORKERS, &[("paused", 0.into())], &[Cond::eq("workerid", worker)]).await.ok();
+        }
+        tx
+    }
+
+    /// Takes the sign of life away that keeps others from this master's place, as if it had been cut off for long. For tests.
+    #[doc(hidden)]
+    pub fn vanish_for_test(&self) {
+        drop(self.0.presence.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Whether several masters may share the database, so that this one must tell that it lives.
@@ -254,10 +272,10 @@ async fn open_engine(database: &DatabaseOptions, data_dir: &Path) -> Result<Open
         }),
         Kind::Sqlite(file) => {
             let lock = lock(&file)?;
-            let (engine, _) = Sqlite::open(&file, upto).await.map_err(|e| schema_error(&file.display(), e))?;
+            let (engine, _) =
+                Sqlite::open(&file, upto).await.map_err(|e| schema_error(&file.display(), e))?;
             let log_file = file.with_extension("logs.db");
-            let logs =
-                SqliteLogs::open(&log_file).await.map_err(|e| schema_error(&log_file.display(), e))?;
+            let logs = SqliteLogs::open(&log_file).await.map_err(|e| schema_error(&log_file.display(), e))?;
             Ok(Opened { engine: Arc::new(engine), logs: Box::new(logs), lock: Some(lock) })
         }
         Kind::Postgres => {
@@ -349,6 +367,8 @@ fn lock(file: &Path) -> Result<File, OpenError> {
 struct Place {
     master: MasterId,
     epoch: i64,
+    /// Its last event.
+    seq: i64,
     generation: i64,
     ids: IdAllocator,
 }
@@ -383,12 +403,14 @@ impl Place {
         let mut unit = Unit::new(&mut *tx, &mut cache, master, &ids);
         unit.at = now;
         start_master(&mut unit, head.epoch).await.map_err(|fault| failed(format!("{fault:?}")))?;
-        unit.flush(head, now).await.map_err(failed)?.ok_or_else(|| failed("the master's row was taken"))?;
+        let events = unit.flush(head, now).await.map_err(failed)?;
+        let events = events.ok_or_else(|| failed("the master's row was taken"))?;
         tx.commit().await.map_err(failed)?;
         for (kind, first, end) in reserved {
             ids.add(kind, first, end);
         }
-        Ok(Self { master, epoch: head.epoch, generation, ids })
+        let seq = head.seq + events.len() as i64;
+        Ok(Self { master, epoch: head.epoch, seq, generation, ids })
     }
 }
 

@@ -35,7 +35,9 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub fn new(probe: impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static) -> Arc<Self> {
+    pub fn new(
+        probe: impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             away: watch::Sender::new(None),
             probing: AtomicBool::new(false),
@@ -66,7 +68,8 @@ impl Gate {
     /// Answers when the server is known to be away.
     pub async fn closed(&self) -> String {
         let mut state = self.away.subscribe();
-        let why = state.wait_for(Option::is_some).await.ok().and_then(|away| Some(away.as_ref()?.why.clone()));
+        let why =
+            state.wait_for(Option::is_some).await.ok().and_then(|away| Some(away.as_ref()?.why.clone()));
         why.unwrap_or_default() // the gate lives as long as we do: there is an answer
     }
 

@@ -1,5 +1,6 @@
 //! The MariaDB engine. Rows travel as lists of placeholders, in pieces of a power of two and of bounded size.
 
+use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::atomic::AtomicU64;
 
@@ -14,7 +15,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, Row as _}
 use tokio::time::Instant;
 
 use super::gate::Gate;
-use super::server::{Kind, Link, Server, WRITERS, engine};
+use super::server::{Kind, Link, Server, Tx, WRITERS, engine};
 use super::sql::{Bound, Dialect, Sql};
 use super::*;
 use crate::options::DatabaseOptions;
@@ -114,12 +115,12 @@ fn size(value: &Value) -> usize {
 }
 
 /// Cuts rows into pieces of a power of two, so that few distinct statements are prepared, and of bounded size.
-fn pieces<'v, T>(mut rows: &'v [T], row: impl Fn(&T) -> &Row) -> Vec<&'v [T]> {
+fn pieces(mut rows: &[Row]) -> Vec<&[Row]> {
     let mut pieces = Vec::new();
     while !rows.is_empty() {
         let mut bytes = 0;
         let fits = rows.iter().take(ROWS).take_while(|r| {
-            bytes += row(r).iter().map(size).sum::<usize>();
+            bytes += r.iter().map(size).sum::<usize>();
             bytes <= BYTES
         });
         let fits = fits.count().max(1);
@@ -142,9 +143,45 @@ impl Server for MySql {
             // Deadlock; the record has changed since it was read.
             1213 | 1020 => Kind::Conflict,
             // Disk full, table full, no memory, too many connections, shutdown, access, killed, read-only, locks, time.
-            1003 | 1021 | 1026 | 1037 | 1038 | 1040 | 1041 | 1042 | 1043 | 1044 | 1045 | 1047 | 1049 | 1053 | 1077
-            | 1079 | 1080 | 1105 | 1114 | 1129 | 1130 | 1135 | 1152 | 1157..=1161 | 1180 | 1184 | 1203 | 1205 | 1206
-            | 1226 | 1290 | 1317 | 1792 | 1836 | 1927 | 1968 | 1969 | 1970 | 4165 => Kind::Unavailable,
+            1003
+            | 1021
+            | 1026
+            | 1037
+            | 1038
+            | 1040
+            | 1041
+            | 1042
+            | 1043
+            | 1044
+            | 1045
+            | 1047
+            | 1049
+            | 1053
+            | 1077
+            | 1079
+            | 1080
+            | 1105
+            | 1114
+            | 1129
+            | 1130
+            | 1135
+            | 1152
+            | 1157..=1161
+            | 1180
+            | 1184
+            | 1203
+            | 1205
+            | 1206
+            | 1226
+            | 1290
+            | 1317
+            | 1792
+            | 1836
+            | 1927
+            | 1968
+            | 1969
+            | 1970
+            | 4165 => Kind::Unavailable,
             // Wrong key file, crashed tables.
             1034 | 1035 | 1194 | 1195 => Kind::Damaged,
             _ => Kind::Rejected,
@@ -197,17 +234,18 @@ impl Server for MySql {
             }
             sql
         };
-        pieces(rows, |row| row).into_iter().map(insert).collect()
+        pieces(rows).into_iter().map(insert).collect()
     }
 
-    fn updates<'v>(table: &'static Table, rows: &'v [(i64, Row)], expected: &'v [Value]) -> Vec<Sql<'v>> {
-        let mut expected = expected;
-        let update = |piece: &'v [(i64, Row)]| {
-            let (mine, rest) = expected.split_at(piece.len());
-            expected = rest;
-            update(table, piece, mine)
-        };
-        pieces(rows, |(_, row)| row).into_iter().map(update).collect()
+    fn update<'t>(
+        tx: &'t mut Tx<Self>,
+        table: &'static Table,
+        rows: &'t [(i64, Row)],
+    ) -> BoxFuture<'t, Result<u64, EngineError>> {
+        match rows {
+            [(version, row)] => update_one(tx, table, *version, row).boxed(),
+            rows => update_many(tx, table, rows).boxed(),
+        }
     }
 
     fn fetch<'c>(
@@ -238,43 +276,50 @@ impl Server for MySql {
     ) -> BoxFuture<'c, Result<bool, sqlx::Error>> {
         async move {
             let lock = "SELECT GET_LOCK(CONCAT('greenroom.', SHA1(CONCAT(DATABASE(), '.', ?))), 0)";
-            let got: Option<i64> = sqlx::query(lock).bind(name.to_owned()).fetch_one(connection).await?.try_get(0)?;
+            let got: Option<i64> =
+                sqlx::query(lock).bind(name.to_owned()).fetch_one(connection).await?.try_get(0)?;
             Ok(got == Some(1))
         }
         .boxed()
     }
 }
 
-/// One row is found by its key; many are joined with a list of rows.
-fn update<'v>(table: &'static Table, rows: &'v [(i64, Row)], expected: &'v [Value]) -> Sql<'v> {
-    let (key, columns) = (table.columns[0].0, table.columns);
+async fn update_one(
+    tx: &mut Tx<MySql>,
+    table: &'static Table,
+    version: i64,
+    row: &Row,
+) -> Result<u64, EngineError> {
+    let (key, expected) = (table.columns[0].0, Value::Int(version));
     let mut sql = Sql::new(SQL, table, "UPDATE ");
-    sql.name(table.name);
-    if let [(_, row)] = rows {
-        sql.push(" SET ");
-        for (i, (column, _)) in columns.iter().enumerate().skip(1) {
-            sql.push(if i > 1 { ", " } else { "" }).name(column).push(" = ").bind(column, &row[i]);
-        }
-        sql.push(" WHERE ").name(key).push(" = ").bind(key, &row[0]);
-        sql.push(" AND ").name("version").push(" = ").bind("version", &expected[0]);
-        return sql;
+    sql.name(table.name).push(" SET ");
+    for (i, (column, _)) in table.columns.iter().enumerate().skip(1) {
+        sql.push(if i > 1 { ", " } else { "" }).name(column).push(" = ").bind(column, &row[i]);
     }
-    sql.push(" JOIN (");
-    for (n, ((_, row), expected)) in rows.iter().zip(expected).enumerate() {
-        sql.push(if n > 0 { " UNION ALL SELECT " } else { "SELECT " });
-        for (i, value) in row.iter().chain([expected]).enumerate() {
-            let ty = columns.get(i).map_or(ColumnType::Int, |c| c.1);
-            sql.push(if i > 0 { ", " } else { "" }).bind_as(ty, value);
-            if n == 0 {
-                sql.push(&format!(" AS c{i}"));
-            }
-        }
+    sql.push(" WHERE ").name(key).push(" = ").bind(key, &row[0]);
+    sql.push(" AND ").name("version").push(" = ").bind("version", &expected);
+    tx.execute(sql).await
+}
+
+/// Locks the rows, looks at their versions, and replaces those that have the expected one: two statements for any number of rows.
+/// (One statement over a joined list of rows would do, had its columns not the length of the text in the first.)
+async fn update_many(
+    tx: &mut Tx<MySql>,
+    table: &'static Table,
+    rows: &[(i64, Row)],
+) -> Result<u64, EngineError> {
+    let keys = [Cond::In(table.columns[0].0, rows.iter().map(|(_, row)| row[0].clone()).collect())];
+    let mut sql = Sql::new(SQL, table, "SELECT ");
+    sql.name(table.columns[0].0).push(", ").name("version").push(" FROM ").name(table.name);
+    sql.filter(&keys).push(" FOR UPDATE");
+    let found: Result<HashMap<i64, i64>, sqlx::Error> =
+        tx.fetch(sql).await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect();
+    let found = found.map_err(|error| EngineError::Damaged(error.to_string()))?;
+    let as_expected =
+        |(version, row): &&(i64, Row)| matches!(&row[0], Value::Int(key) if found.get(key) == Some(version));
+    let rows: Vec<Row> = rows.iter().filter(as_expected).map(|(_, row)| row.clone()).collect();
+    for sql in MySql::inserts(table, &rows, true) {
+        tx.execute(sql).await?;
     }
-    sql.push(") AS v ON ").name(table.name).push(".").name(key).push(" = v.c0 AND ");
-    sql.name(table.name).push(".").name("version").push(&format!(" = v.c{} SET ", columns.len()));
-    for (i, (column, _)) in columns.iter().enumerate().skip(1) {
-        sql.push(if i > 1 { ", " } else { "" });
-        sql.name(table.name).push(".").name(column).push(&format!(" = v.c{i}"));
-    }
-    sql
+    Ok(rows.len() as u64)
 }

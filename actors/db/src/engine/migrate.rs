@@ -95,7 +95,8 @@ pub fn plan(known: &Migrations, found: i64, upto: Upto) -> Result<Migrated, Sche
     if found > wanted {
         return Err(SchemaError::Back(wanted, found));
     }
-    let steps: Vec<_> = known.iter().map(|m| (m.0, m.1)).filter(|(n, _)| (found + 1..=wanted).contains(n)).collect();
+    let steps: Vec<_> =
+        known.iter().map(|m| (m.0, m.1)).filter(|(n, _)| (found + 1..=wanted).contains(n)).collect();
     let after = steps.iter().map(|s| s.0).max().unwrap_or(found);
     Ok(Migrated { before: found, after, steps })
 }
@@ -195,7 +196,8 @@ pub async fn mariadb_settled(
             WHERE table_schema = database() AND table_name = '_sqlx_migrations'";
         let exists: i64 = sqlx::query_scalar(marks).fetch_one(&mut *connection).await.map_err(unavailable)?;
         if exists > 0 {
-            let again = sqlx::query("DELETE FROM _sqlx_migrations WHERE NOT success").execute(&mut *connection);
+            let again =
+                sqlx::query("DELETE FROM _sqlx_migrations WHERE NOT success").execute(&mut *connection);
             if again.await.map_err(unavailable)?.rows_affected() > 0 {
                 tracing::info!("a migration that was broken off is done again");
             }
@@ -246,7 +248,8 @@ mod tests {
     #[test]
     fn each_statement_of_mariadb_can_be_repeated() {
         for (_, name, text) in MARIADB {
-            let plain: String = text.lines().filter(|l| !l.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+            let plain: String =
+                text.lines().filter(|l| !l.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
             for statement in plain.split(';').map(str::trim).filter(|s| !s.is_empty()) {
                 let first = statement.split('\n').next().unwrap_or_default();
                 let harmless = ["IF NOT EXISTS", "IF EXISTS", "OR REPLACE"].iter().any(|w| first.contains(w));

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Postgres, Row as
 use tokio::time::Instant;
 
 use super::gate::Gate;
-use super::server::{Kind, Link, Server, WRITERS, engine};
+use super::server::{Kind, Link, Server, Tx, WRITERS, engine};
 use super::sql::{Bound, Dialect, Sql};
 use super::*;
 use crate::options::DatabaseOptions;
@@ -64,9 +64,9 @@ impl PostgresEngine {
                 .after_connect(|connection, _| Box::pin(prepare(connection)))
         };
         let replica = match &options.read_url {
-            Some(url) => Some(
-                pool(options.read_connections).connect_lazy_with(connect_options(url, options, false)?),
-            ),
+            Some(url) => {
+                Some(pool(options.read_connections).connect_lazy_with(connect_options(url, options, false)?))
+            }
             None => None,
         };
         let to_probe = connect.clone();
@@ -136,7 +136,8 @@ impl Server for Postgres {
                     query.bind(values.iter().map(int).collect::<Vec<Option<i64>>>())
                 }
                 Bound::Many(values, ColumnType::Text) => {
-                    let of = |v: &&Value| if let Value::Text(v) = v { Some(text(v).into_owned()) } else { None };
+                    let of =
+                        |v: &&Value| if let Value::Text(v) = v { Some(text(v).into_owned()) } else { None };
                     query.bind(values.iter().map(of).collect::<Vec<Option<String>>>())
                 }
                 Bound::Many(values, ColumnType::Blob) => {
@@ -185,23 +186,16 @@ impl Server for Postgres {
         vec![sql]
     }
 
-    fn updates<'v>(table: &'static Table, rows: &'v [(i64, Row)], expected: &'v [Value]) -> Vec<Sql<'v>> {
-        if rows.is_empty() {
-            return Vec::new();
+    fn update<'t>(
+        tx: &'t mut Tx<Self>,
+        table: &'static Table,
+        rows: &'t [(i64, Row)],
+    ) -> BoxFuture<'t, Result<u64, EngineError>> {
+        async move {
+            let expected: Vec<Value> = rows.iter().map(|(version, _)| Value::Int(*version)).collect();
+            tx.execute(update(table, rows, &expected)).await
         }
-        let mut sql = Sql::new(SQL, table, "UPDATE ");
-        sql.name(table.name).push(" SET ");
-        for (i, (column, _)) in table.columns[1..].iter().enumerate() {
-            sql.push(if i > 0 { ", " } else { "" }).name(column).push(" = v.").name(column);
-        }
-        sql.push(" FROM ");
-        unnest(&mut sql, table, |column| rows.iter().map(|(_, row)| &row[column]).collect(), Some(expected));
-        sql.push(" AS v (").columns().push(", expected) WHERE ");
-        for (ours, theirs) in [(table.columns[0].0, table.columns[0].0), ("version", "expected")] {
-            sql.push(if ours == "version" { " AND " } else { "" });
-            sql.name(table.name).push(".").name(ours).push(" = v.").name(theirs);
-        }
-        vec![sql]
+        .boxed()
     }
 
     fn fetch<'c>(
@@ -225,13 +219,25 @@ impl Server for Postgres {
         async move { connection.execute(text).await.map(drop) }.boxed()
     }
 
-    fn hold<'c>(
-        connection: &'c mut PgConnection,
-        name: &'c str,
-    ) -> BoxFuture<'c, Result<bool, sqlx::Error>> {
+    fn hold<'c>(connection: &'c mut PgConnection, name: &'c str) -> BoxFuture<'c, Result<bool, sqlx::Error>> {
         let lock = "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || '.' || $1, 7246))";
         sqlx::query_scalar(lock).bind(name.to_owned()).fetch_one(connection).boxed()
     }
+}
+
+fn update<'v>(table: &'static Table, rows: &'v [(i64, Row)], expected: &'v [Value]) -> Sql<'v> {
+    let key = table.columns[0].0;
+    let mut sql = Sql::new(SQL, table, "UPDATE ");
+    sql.name(table.name).push(" SET ");
+    for (i, (column, _)) in table.columns[1..].iter().enumerate() {
+        sql.push(if i > 0 { ", " } else { "" }).name(column).push(" = v.").name(column);
+    }
+    sql.push(" FROM ");
+    unnest(&mut sql, table, |column| rows.iter().map(|(_, row)| &row[column]).collect(), Some(expected));
+    sql.push(" AS v (").columns().push(", expected) WHERE ");
+    sql.name(table.name).push(".").name(key).push(" = v.").name(key);
+    sql.push(" AND ").name(table.name).push(".version = v.expected");
+    sql
 }
 
 /// `unnest($1::bigint[], $2::text[], …)`: the columns of some rows, and one more of integers.

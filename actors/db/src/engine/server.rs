@@ -46,8 +46,12 @@ pub trait Server: sqlx::Database<QueryResult: Send> {
     const SUM: (&'static str, &'static str);
     /// The statements that insert rows, or replace those of the same key.
     fn inserts<'v>(table: &'static Table, rows: &'v [Row], replace: bool) -> Vec<Sql<'v>>;
-    /// The statements that replace rows whose version is still the expected one.
-    fn updates<'v>(table: &'static Table, rows: &'v [(i64, Row)], expected: &'v [Value]) -> Vec<Sql<'v>>;
+    /// Replaces rows whose version is still the expected one; answers how many were.
+    fn update<'t>(
+        tx: &'t mut Tx<Self>,
+        table: &'static Table,
+        rows: &'t [(i64, Row)],
+    ) -> BoxFuture<'t, Result<u64, EngineError>>;
 
     fn fetch<'c>(
         connection: &'c mut Self::Connection,
@@ -286,12 +290,12 @@ impl<DB: Server> Tx<DB> {
         self.run(|c| DB::command(c, text)).await
     }
 
-    async fn fetch(&mut self, sql: Sql<'_>) -> Result<Vec<DB::Row>, EngineError> {
+    pub async fn fetch(&mut self, sql: Sql<'_>) -> Result<Vec<DB::Row>, EngineError> {
         let query = DB::query(sql);
         self.run(|c| DB::fetch(c, query)).await
     }
 
-    async fn execute(&mut self, sql: Sql<'_>) -> Result<u64, EngineError> {
+    pub async fn execute(&mut self, sql: Sql<'_>) -> Result<u64, EngineError> {
         let query = DB::query(sql);
         self.run(|c| DB::execute(c, query)).await
     }
@@ -338,9 +342,7 @@ impl<DB: Server> Drop for Tx<DB> {
 impl<DB: Server> ReadTx for Tx<DB> {
     async fn select(&mut self, select: &Select) -> Result<Vec<Row>, EngineError> {
         let rows = self.fetch(Sql::select(DB::DIALECT, select)).await?;
-        rows.iter()
-            .map(|row| DB::read_row(select.table, row).map_err(|error| told::<DB>(&error).0))
-            .collect()
+        rows.iter().map(|row| DB::read_row(select.table, row).map_err(|error| told::<DB>(&error).0)).collect()
     }
 
     async fn count(&mut self, select: &Select) -> Result<u64, EngineError> {
@@ -386,12 +388,7 @@ impl<DB: Server> WriteTx for Tx<DB> {
     }
 
     async fn update(&mut self, table: &'static Table, rows: &[(i64, Row)]) -> Result<u64, EngineError> {
-        let expected: Vec<Value> = rows.iter().map(|(version, _)| Value::Int(*version)).collect();
-        let mut done = 0;
-        for sql in DB::updates(table, rows, &expected) {
-            done += self.execute(sql).await?;
-        }
-        Ok(done)
+        if rows.is_empty() { Ok(0) } else { DB::update(self, table, rows).await }
     }
 
     async fn set(

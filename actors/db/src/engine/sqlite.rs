@@ -209,12 +209,7 @@ impl ReadTx for SqliteTx {
 }
 
 impl SqliteTx {
-    async fn insert_by(
-        &mut self,
-        how: &str,
-        table: &'static Table,
-        rows: &[Row],
-    ) -> Result<(), EngineError> {
+    async fn insert_by(&mut self, how: &str, table: &'static Table, rows: &[Row]) -> Result<(), EngineError> {
         for piece in pieces(rows) {
             let mut sql = Sql::new(SQL, table, how);
             sql.name(table.name).push(" (").columns().push(") VALUES ").rows(piece);

@@ -10,9 +10,9 @@ use greenroom_model::{LogId, MasterId};
 use sqlx::Row as _;
 use sqlx::sqlite::SqlitePool;
 
-use crate::engine::{EngineError, WriteTx};
 use crate::engine::migrate::{SQLITE_LOGS, SchemaError, Upto};
 use crate::engine::sqlite::{migrated, pieces, readers, writer};
+use crate::engine::{EngineError, WriteTx};
 use crate::messages::LogError;
 
 /// Some lines of a log, compressed.

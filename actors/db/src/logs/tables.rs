@@ -54,7 +54,11 @@ fn segment(row: Row) -> Result<Segment, EngineError> {
 }
 
 /// The last segment that begins at or before a line.
-async fn last(tx: &mut dyn crate::engine::ReadTx, log: LogId, line: i64) -> Result<Option<Segment>, EngineError> {
+async fn last(
+    tx: &mut dyn crate::engine::ReadTx,
+    log: LogId,
+    line: i64,
+) -> Result<Option<Segment>, EngineError> {
     let select = Select::from(&LOG_SEGMENTS)
         .filter(Cond::eq("logid", log.0))
         .filter(Cond::is("first", Le, line))

@@ -66,7 +66,8 @@ pub async fn apply(unit: &mut Unit<'_>, op: &Op) -> Result<Outcome, Fault> {
             notifiers::retry(unit, *delivery, *due_at, reason).await?;
         }
         Op::SettleDelivery { delivery, state, attempted, target, reason } => {
-            notifiers::settle(unit, *delivery, (*state, *attempted), target.as_deref(), reason.as_deref()).await?;
+            notifiers::settle(unit, *delivery, (*state, *attempted), target.as_deref(), reason.as_deref())
+                .await?;
         }
         Op::PruneDeliveries { notifier, keep } => notifiers::prune(unit, notifier, *keep).await?,
         Op::Heartbeat => masters::heartbeat(unit).await?,

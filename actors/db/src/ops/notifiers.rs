@@ -16,8 +16,7 @@ async fn named(unit: &mut Unit<'_>, name: &str) -> Result<Option<std::sync::Arc<
 pub async fn claim(unit: &mut Unit<'_>, id: NotifierId, name: &str, kind: &str) -> Result<(), Fault> {
     let me = unit.master;
     let Some(known) = named(unit, name).await? else {
-        let new =
-            Notifier { id, name: name.to_owned(), kind: kind.to_owned(), master: Some(me), version: 1 };
+        let new = Notifier { id, name: name.to_owned(), kind: kind.to_owned(), master: Some(me), version: 1 };
         unit.add(new, EventName::New);
         return Ok(());
     };

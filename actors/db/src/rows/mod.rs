@@ -522,20 +522,8 @@ plain!(
 plain!(
     Notifier,
     NOTIFIERS,
-    |e| [
-        e.id.0.into(),
-        text(&e.name),
-        text(&e.kind),
-        e.master.map(|m| m.0).into(),
-        e.version.into(),
-    ],
-    |f| Notifier {
-        id: f.id()?,
-        name: f.text()?,
-        kind: f.text()?,
-        master: f.opt_id()?,
-        version: f.int()?,
-    }
+    |e| [e.id.0.into(), text(&e.name), text(&e.kind), e.master.map(|m| m.0).into(), e.version.into(),],
+    |f| Notifier { id: f.id()?, name: f.text()?, kind: f.text()?, master: f.opt_id()?, version: f.int()? }
 );
 
 plain!(

@@ -14,6 +14,9 @@ mod databases;
 mod groups;
 mod logs;
 mod outage;
+#[path = "../../../../tests/support/proxy.rs"]
+mod proxy;
 mod reads;
+mod servers;
 mod sqlite;
 mod world;

@@ -43,6 +43,8 @@ pub struct World {
     pub writer: Addr<DbWriter>,
     pub reader: Addr<DbReader>,
     pub dir: Arc<tempfile::TempDir>,
+    /// Where its database is, if it was opened by a url.
+    pub url: String,
     announced: Arc<Mutex<Vec<Event>>>,
     now: Mutex<i64>,
     next_write: Mutex<u128>,
@@ -67,6 +69,7 @@ macro_rules! servers {
     };
 }
 
+/// Runs tests over one engine.
 #[macro_export]
 macro_rules! over {
     ($module:ident, $engine:ident, $($name:ident),*) => {
@@ -95,7 +98,7 @@ impl World {
 
     pub async fn open_in(url: &str, dir: Arc<tempfile::TempDir>) -> Self {
         let store = Store::open(url, dir.path(), "main", Timestamp::from_seconds(START)).await.unwrap();
-        Self::over(store, dir)
+        Self { url: url.to_owned(), ..Self::over(store, dir) }
     }
 
     pub fn over(store: Store, dir: Arc<tempfile::TempDir>) -> Self {
@@ -107,6 +110,7 @@ impl World {
             reader: DbReader::new(store.clone()).start(),
             store,
             dir,
+            url: String::new(),
             announced,
             now: Mutex::new(START * 1_000_000),
             next_write: Mutex::new(first_write()),
