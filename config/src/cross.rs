@@ -155,7 +155,10 @@ fn references(
                 report.push(at, false, fault);
             }
         }
-        for (at, name) in found.into_iter().filter(|(_, it)| !known.contains(*it) && *it != "*") {
+        let absent = parts.absent.get(list).unwrap_or(&empty);
+        let complete = list != "builders" || parts.broken.is_empty();
+        let unknown = |it: &str| complete && !known.contains(it) && !absent.contains(it) && it != "*";
+        for (at, name) in found.into_iter().filter(|(_, it)| unknown(it)) {
             let fault = Fault::error("unknown-name", format!("there is no {word} `{name}`"));
             report.push(&at, false, fault.help(suggest(name, known.iter().map(String::as_str))));
         }

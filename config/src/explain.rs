@@ -26,6 +26,11 @@ const fn code(code: &'static str, text: &'static str) -> Code {
 /// All codes, by name.
 pub const CODES: &[Code] = &[
     code(
+        "bad-include",
+        "A file cannot be included: it is not there, it includes itself (directly or by others), or too many files are included, or too deep. \
+         Names are relative to the file that says them; a name without `*`, `?` or `[` must be a file.",
+    ),
+    code(
         "bad-name",
         "A name cannot be used as it is. Names of tables cannot be empty or hold control characters; a worker's name also is what it logs in \
          with and names a directory, so that it has only letters, digits, `.`, `_` and `-`. Rename the table, and what refers to it.",
@@ -102,6 +107,10 @@ pub const CODES: &[Code] = &[
         "The text is not TOML. Other faults of this file are not looked for until it is: what stands behind a fault of syntax is not certain.",
     ),
     code(
+        "too-many",
+        "Something multiplies beyond what is meant: a matrix makes at most 256 builders, a pattern of `include` matches at most 1,000 files.",
+    ),
+    code(
         "too-short",
         "A time so short that what is well would be taken for ill. An actor that waits for the database gives a sign of life every 11 seconds; \
          with a `hang-after` under that it would be ended as hung whenever the database is away.",
@@ -138,6 +147,11 @@ pub const CODES: &[Code] = &[
         "vital-actor",
         "A restart type that the actor cannot have: without it the master would go on in appearance only, or its life is bound to \
          something (a connection, a build) that says by itself when it ends. Other knobs, such as `backoff` and `intensity`, may be set.",
+    ),
+    code(
+        "weak-secret",
+        "A secret of fewer than 6 characters is not masked in logs, for it would blot out words that only look like it. Whoever may read logs may \
+         read it there.",
     ),
     code(
         "wrong-type",

@@ -1,5 +1,6 @@
 //! From merged values to typed settings: each table alone, and within one table on past each fault, so that all are found.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -7,7 +8,11 @@ use figment::error::{Actual, Kind as ErrorKind};
 use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
 
+use crate::expand::Expanded;
+use crate::expr::with_constants;
 use crate::fault::{Fault, Place, suggest};
+use crate::fold::Misfit;
+use crate::places::Places;
 use crate::sections::builders::{Builder, BuilderOptions};
 use crate::sections::change_sources::{self, ChangeSource, GitPoller};
 use crate::sections::database::Database;
@@ -35,7 +40,14 @@ const SECTIONS: &[&str] = &[
     "schedulers",
     "builders",
     "notifiers",
+    "recipes",
+    "secrets",
 ];
+/// The sections of tables with free names.
+pub(crate) const KEYED: &[&str] =
+    &["workers", "change-sources", "schedulers", "builders", "notifiers", "recipes"];
+/// The keys of a builder's table that are used up before it is read.
+const EXPANDED: &[&str] = &["steps", "recipe", "with", "matrix"];
 
 /// No table has more faults than this that are worth showing; it also ends the loop for certain.
 const MAX_FAULTS: usize = 64;
@@ -50,6 +62,8 @@ pub(crate) struct Report<'a> {
     pub reader: Reader<'a>,
     /// The secrets that were read.
     pub secrets: Secrets,
+    /// Where things were written that were made of others.
+    pub places: Places,
 }
 
 /// What could be read. A section or table with faults is left out; `names` knows those too.
@@ -67,12 +81,24 @@ pub(crate) struct Parts {
     pub notifiers: BTreeMap<String, Notifier>,
     /// The names in each keyed table, faulty ones included.
     pub names: BTreeMap<&'static str, BTreeSet<String>>,
+    /// Names that are not in use (`enabled = false`), or that became others: lists may name them.
+    pub absent: BTreeMap<&'static str, BTreeSet<String>>,
+    /// Builders of which nothing could be made, so that it is not known what their matrix would be.
+    pub broken: BTreeSet<String>,
 }
 
 /// The keys that a table may have, whether they are set or not; for names that come from people.
 pub(crate) fn known_keys(path: &[String]) -> Vec<&'static str> {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    match path.as_slice() {
+    let mut keys = known_fields(&path);
+    if matches!(path.as_slice(), [section, _] if KEYED.contains(section)) {
+        keys.push("enabled");
+    }
+    keys
+}
+
+fn known_fields(path: &[&str]) -> Vec<&'static str> {
+    match path {
         [] => SECTIONS.to_vec(),
         ["master"] => fields_of::<Master>(),
         ["database"] => fields_of::<Database>(),
@@ -91,7 +117,9 @@ pub(crate) fn known_keys(path: &[String]) -> Vec<&'static str> {
         }
         ["schedulers", _, "filter"] => fields_of::<Filter>(),
         ["notifiers", _] => notifier_keys(),
-        ["builders", _] => [fields_of::<BuilderOptions>(), vec!["steps"]].concat(),
+        ["builders", _] => [fields_of::<BuilderOptions>().as_slice(), EXPANDED].concat(),
+        ["recipes", _] => [fields_of::<BuilderOptions>(), vec!["steps", "parameters"]].concat(),
+        ["secrets", _] => vec!["file", "env", "command"],
         _ => Vec::new(),
     }
 }
@@ -146,6 +174,7 @@ fn fields_of<T: DeserializeOwned>() -> Vec<&'static str> {
 impl Report<'_> {
     /// Where a path stands: in the last layer that has it, or has the nearest table around it.
     pub fn place(&self, path: &[String], of_key: bool) -> Option<Place> {
+        let path = self.written(path);
         for length in (1..=path.len()).rev() {
             let around = length < path.len();
             for (layer, source) in self.sources.iter().enumerate().rev() {
@@ -161,9 +190,55 @@ impl Report<'_> {
     }
 
     /// Notes a fault about the value (or, for tables, the key) at `path`.
-    pub fn push(&mut self, path: &[String], of_key: bool, fault: Fault) {
+    pub fn push(&mut self, path: &[String], of_key: bool, mut fault: Fault) {
         let place = self.place(path, of_key);
+        let used = Some(path).filter(|it| !self.is_written(it)).and_then(|it| self.places.written(it));
+        if let Some((message, at)) = used.and_then(|it| it.used) {
+            fault = fault.note(message, self.place(&at, false));
+        }
         self.faults.push(Fault { key: dotted(path), place, ..fault });
+        self.drop_repeated();
+    }
+
+    /// Many builders may be made of the same recipe: the fault of the first will do.
+    fn drop_repeated(&mut self) {
+        let Some((last, before)) = self.faults.split_last() else { return };
+        let same = |it: &Fault| (it.code, &it.message, &it.place) == (last.code, &last.message, &last.place);
+        if !last.notes.is_empty() && before.iter().any(same) {
+            self.faults.pop();
+        }
+    }
+
+    /// Notes a fault about a part of the text at `path`.
+    pub fn push_within(&mut self, path: &[String], fault: Fault, span: std::ops::Range<usize>) {
+        let before = self.faults.len();
+        self.push(path, false, fault);
+        if let Some(fault) = self.faults.get_mut(before) {
+            narrow(fault, span);
+            self.drop_repeated();
+        }
+    }
+
+    /// Notes the expressions that could not be put in.
+    pub fn misfits(&mut self, misfits: Vec<Misfit>) {
+        for (path, error) in misfits {
+            self.push_within(&path, Fault::error("bad-value", error.message).help(error.help), error.span);
+        }
+    }
+
+    /// A builder of a matrix stands in its table, and what that has of a recipe in the recipe.
+    fn written<'p>(&self, path: &'p [String]) -> Cow<'p, [String]> {
+        let mut path = Cow::Borrowed(path);
+        while !self.is_written(&path)
+            && let Some(written) = self.places.written(&path)
+        {
+            path = written.at.into();
+        }
+        path
+    }
+
+    fn is_written(&self, path: &[String]) -> bool {
+        self.sources.iter().any(|it| it.root.get(path).is_some())
     }
 
     /// Whether a layer other than the built-in one says something at this very path.
@@ -181,7 +256,7 @@ impl Report<'_> {
     }
 
     /// Reads one table. After a fault the value at fault is taken out and reading goes on, so that the others are found too.
-    fn read<T: DeserializeOwned>(
+    pub(crate) fn read<T: DeserializeOwned>(
         &mut self,
         value: &Value,
         base: &[String],
@@ -271,7 +346,8 @@ impl Report<'_> {
     }
 
     fn value_fault(&mut self, path: &[String], kind: &ErrorKind, more_keys: &[&'static str]) {
-        let parent = dotted(&path[..path.len().saturating_sub(1)]);
+        let written = self.written(path);
+        let parent = dotted(&written[..written.len().saturating_sub(1)]);
         let fault = match kind {
             ErrorKind::UnknownField(name, expected) => {
                 // Keys of the same table that were read elsewhere belong to the suggestion, unless this is a table within it.
@@ -292,11 +368,11 @@ impl Report<'_> {
             }
             ErrorKind::Message(text) => {
                 let (message, help, span) = split_fault(text);
-                self.push(path, false, Fault::error("bad-value", message).help(help.unwrap_or_default()));
-                if let (Some(span), Some(fault)) = (span, self.faults.last_mut()) {
-                    narrow(fault, span);
-                }
-                return;
+                let fault = Fault::error("bad-value", message).help(help.unwrap_or_default());
+                return match span {
+                    Some(span) => self.push_within(path, fault, span),
+                    None => self.push(path, false, fault),
+                };
             }
             other => Fault::error("bad-value", other.to_string()),
         };
@@ -388,7 +464,7 @@ fn path_of(parts: &[&str]) -> Vec<String> {
 }
 
 /// Reads everything.
-pub(crate) fn extract(merged: &Value, report: &mut Report<'_>) -> Parts {
+pub(crate) fn extract(merged: &Value, expanded: Expanded, report: &mut Report<'_>) -> Parts {
     let empty = Dict::new();
     let root = merged.as_dict().unwrap_or(&empty);
     for name in root.keys().filter(|it| !SECTIONS.contains(&it.as_str())) {
@@ -407,7 +483,13 @@ pub(crate) fn extract(merged: &Value, report: &mut Report<'_>) -> Parts {
         keyed(root, "workers", report, &mut parts.names, |value, path, report| report.read(value, path, &[]));
     parts.change_sources = keyed(root, "change-sources", report, &mut parts.names, change_source);
     parts.schedulers = keyed(root, "schedulers", report, &mut parts.names, scheduler);
-    parts.builders = keyed(root, "builders", report, &mut parts.names, builder);
+    parts.absent = expanded.absent;
+    parts.broken = expanded.broken;
+    parts.builders = keyed(root, "builders", report, &mut parts.names, |value, path, report| {
+        let constants = path.last().and_then(|name| expanded.constants.get(name)).cloned();
+        with_constants(constants.unwrap_or_default(), || builder(value, path, report))
+    });
+    parts.names.entry("builders").or_default().extend(parts.broken.iter().cloned());
     parts.notifiers = keyed(root, "notifiers", report, &mut parts.names, notifier);
     parts
 }
@@ -509,7 +591,7 @@ fn scheduler(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<
 fn builder(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<Builder> {
     let mut table = value.as_dict()?.clone();
     let steps = table.remove("steps");
-    let options = report.read(&Value::from(table), path, &["steps"]);
+    let options = report.read(&Value::from(table), path, EXPANDED);
     let at = [path, &["steps".to_owned()]].concat();
     let mut found = Vec::new();
     let mut complete = true;

@@ -1,18 +1,21 @@
 //! From files, variables and flags to [`Settings`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use figment::value::Value;
 
-use crate::expr::on_big_stack;
+use crate::expand::expand;
+use crate::expr::{on_big_stack, with_secrets};
 use crate::extract::{Parts, Report, dotted, extract, slot};
 use crate::fault::{Fault, Faults, Place, Severity, sort};
-use crate::layers::{LoadOptions, merge, read};
-use crate::secrets::{Reader, Secrets};
+use crate::layers::{LoadOptions, merge, read, read_text};
+use crate::places::Places;
+use crate::secrets::{self, Reader, Secrets, read_named};
 use crate::difference::Values;
 use crate::source::{Kind, Node, Source};
 use crate::stored::Layers;
+use crate::values::NameList;
 use crate::{Settings, cross};
 
 /// A configuration without errors.
@@ -26,6 +29,8 @@ pub struct Loaded {
     pub origins: BTreeMap<String, Origin>,
     /// What the settings came from after all layers, to be compared.
     pub values: Values,
+    /// The same before recipes and matrices were put in, to be shown.
+    pub written: Values,
     /// The layers, to be stored.
     pub layers: Layers,
 }
@@ -58,11 +63,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Faults> {
 /// As [`load`].
 pub fn load_text(text: &str, dir: &Path) -> Result<Loaded, Faults> {
     let mut faults = Vec::new();
-    let mut sources = read(&LoadOptions::default(), &mut faults);
-    match Source::parse("greenroom.toml".to_owned(), Kind::File(dir.to_owned()), sources.len(), text) {
-        Ok(source) => sources.push(source),
-        Err(more) => faults.extend(more),
-    }
+    let sources = read_text("greenroom.toml", dir, text, &mut faults);
     on_big_stack(|| build(&sources, faults, &[]))
         .unwrap_or_else(|message| Err(Faults::new(vec![Fault::error("internal", message)])))
 }
@@ -82,22 +83,36 @@ pub(crate) fn build(sources: &[Source], faults: Vec<Fault>, env: &[(String, Stri
         Ok(merged) => merged,
         Err(error) => return Err(Faults::new(vec![Fault::error("internal", error.to_string())])),
     };
-    let mut report = Report { sources, faults, reader: Reader::new(env), secrets: Secrets::default() };
+    let mut report = Report {
+        sources,
+        faults,
+        reader: Reader::new(env),
+        secrets: Secrets::default(),
+        places: Places::default(),
+    };
     resolve_paths(&mut merged, sources);
-    let parts = extract(&merged, &mut report);
+    let written = merged.clone();
+    let names = read_named(&mut merged, &mut report);
+    let parts = with_secrets(names, || {
+        let expanded = expand(&mut merged, &mut report);
+        extract(&merged, expanded, &mut report)
+    });
+    secrets::check(&parts, &mut report);
     cross::check(&merged, &parts, &mut report);
     let (mut faults, secrets) = (report.faults, report.secrets);
     match assemble(parts, secrets) {
         Some(settings) if faults.iter().all(|it| it.severity == Severity::Warning) => {
             sort(&mut faults);
             let (values, layers) = (Values::new(&merged, &settings.secrets), Layers::of(sources));
-            Ok(Loaded { settings, warnings: faults, origins: origins(sources), values, layers })
+            let written = Values::new(&written, &settings.secrets);
+            Ok(Loaded { settings, warnings: faults, origins: origins(sources), values, written, layers })
         }
         _ => Err(Faults::new(faults)),
     }
 }
 
-fn assemble(parts: Parts, secrets: Secrets) -> Option<Settings> {
+fn assemble(mut parts: Parts, secrets: Secrets) -> Option<Settings> {
+    leave_out_absent(&mut parts);
     let mut settings = Settings {
         master: parts.master?,
         database: parts.database?,
@@ -113,6 +128,21 @@ fn assemble(parts: Parts, secrets: Secrets) -> Option<Settings> {
     };
     settings.database.url.resolve(&settings.master.data_dir);
     Some(settings)
+}
+
+/// Lists may name what is not enabled; whoever reads the settings does not meet it.
+fn leave_out_absent(parts: &mut Parts) {
+    let absent = |section, name: &String| parts.absent.get(section).is_some_and(|it: &BTreeSet<_>| it.contains(name));
+    for builder in parts.builders.values_mut() {
+        if let Some(workers) = &mut builder.options.workers {
+            workers.retain(|it| !absent("workers", it));
+        }
+    }
+    for scheduler in parts.schedulers.values_mut() {
+        if let NameList::Some(builders) = scheduler.builders_mut() {
+            builders.retain(|it| !absent("builders", it));
+        }
+    }
 }
 
 /// Keys of notifiers that are paths to files.

@@ -1,6 +1,6 @@
 //! Where secrets come from, and which there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +9,16 @@ use std::time::{Duration, Instant};
 
 use figment::value::{Dict, Value};
 
+use crate::expr::{Run, Template};
+use crate::extract::{Parts, Report, dotted};
+use crate::fault::Fault;
+use crate::mask::MIN_SECRET;
+use crate::sections::builders::Builder;
+use crate::sections::steps::StepAction;
 use crate::values::Secret;
+
+/// The section of secrets for expressions.
+const SECTION: &str = "secrets";
 
 /// The largest secret, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
@@ -50,9 +59,85 @@ impl Secrets {
         self.0.iter().map(|(key, secret)| (key.as_str(), secret))
     }
 
+    /// A secret of `[secrets.NAME]`.
+    pub fn named(&self, name: &str) -> Option<&Secret> {
+        self.get(&dotted(&named_at(name)))
+    }
+
     pub(crate) fn add(&mut self, key: String, secret: Secret) {
         self.0.insert(key, secret);
     }
+}
+
+fn named_at(name: &str) -> Vec<String> {
+    vec![SECTION.to_owned(), name.to_owned()]
+}
+
+/// Reads `[secrets.NAME]`, which is used up by that, and gives the names; faulty ones too, so that whoever names them is not at
+/// fault.
+pub(crate) fn read_named(merged: &mut Value, report: &mut Report<'_>) -> BTreeSet<String> {
+    let Value::Dict(_, root) = merged else { return BTreeSet::new() };
+    let tables = match root.remove(SECTION) {
+        None => return BTreeSet::new(),
+        Some(Value::Dict(_, tables)) => tables,
+        Some(_) => {
+            let fault = Fault::error("wrong-type", "expected a table, `[secrets.NAME]`");
+            report.push(&[SECTION.to_owned()], false, fault);
+            return BTreeSet::new();
+        }
+    };
+    for (name, value) in &tables {
+        let at = named_at(name);
+        let word = name.chars().all(|it| it.is_ascii_alphanumeric() || it == '_' || it == '-')
+            && name.starts_with(|it: char| it.is_ascii_alphabetic());
+        if !word {
+            let message =
+                "a secret's name has only the letters a to z, digits, `-` and `_`, and begins with a letter";
+            report.push(&at, true, Fault::error("bad-name", message));
+        }
+        let secret = report.read::<Secret>(value, &at, &[]);
+        if secret.is_some_and(|it| it.expose().len() < MIN_SECRET) {
+            let message = format!("the secret `{name}` is too short to be masked in logs");
+            let help = format!("make it at least {MIN_SECRET} characters long");
+            report.push(&at, true, Fault::warning("weak-secret", message).help(help));
+        }
+    }
+    tables.into_keys().collect()
+}
+
+/// Warns of secrets that nothing uses.
+pub(crate) fn check(parts: &Parts, report: &mut Report<'_>) {
+    // A builder that could not be read may use any.
+    if parts.names.get("builders").is_none_or(|it| it.len() != parts.builders.len())
+        || parts.absent.contains_key("builders")
+    {
+        return;
+    }
+    let used: BTreeSet<&str> = parts.builders.values().flat_map(used).collect();
+    let known: Vec<String> = report.secrets.keys().map(str::to_owned).collect();
+    for key in known {
+        let Some(name) = key.strip_prefix("secrets.").filter(|it| !used.contains(it)) else { continue };
+        let help = format!("write ${{{{ secret.{} }}}} in a `run` text or in `env`", name.replace('-', "_"));
+        let fault = Fault::warning("unused", format!("no builder uses the secret `{name}`"));
+        report.push(&named_at(name), true, fault.help(help));
+    }
+}
+
+/// The names of all secrets in a builder.
+fn used(builder: &Builder) -> Vec<&str> {
+    let mut names: Vec<&str> = builder.options.env.values().flat_map(Template::secrets).collect();
+    for step in &builder.steps {
+        names.extend(step.options.env.values().flat_map(Template::secrets));
+        let run = match &step.action {
+            StepAction::Shell(it) => Some(&it.run),
+            StepAction::SetProperty(it) => it.run.as_ref(),
+            StepAction::Git(_) => None,
+        };
+        if let Some(Run::Script(script)) = run {
+            names.extend(script.secrets());
+        }
+    }
+    names
 }
 
 /// Reads secrets from where they are kept.

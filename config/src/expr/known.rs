@@ -38,11 +38,35 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("builder", &["name", "id", "tags", "project"]),
 ];
 
+/// The values of [`CONSTANTS`] in one builder.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Constants {
+    pub param: Option<Json>,
+    pub matrix: Option<Json>,
+    /// All keys of the matrix; another of its builders may have those that this one has not.
+    pub matrix_keys: BTreeSet<String>,
+}
+
+impl Constants {
+    fn value(&self, name: &str) -> Option<&Json> {
+        match name {
+            "param" => self.param.as_ref(),
+            "matrix" => self.matrix.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.param.is_none() && self.matrix.is_none()
+    }
+}
+
 #[derive(Clone, Default)]
 struct Known {
     /// None: nothing is known, and every name may be one.
     secrets: Option<BTreeSet<String>>,
-    constants: Vec<(&'static str, Json)>,
+    constants: Constants,
 }
 
 thread_local! {
@@ -66,16 +90,19 @@ pub(crate) fn with_secrets<T>(secrets: BTreeSet<String>, work: impl FnOnce() -> 
 }
 
 /// Runs `work`, in which expressions see these values of `param` and `matrix`.
-pub(crate) fn with_constants<T>(constants: Vec<(&'static str, Json)>, work: impl FnOnce() -> T) -> T {
+pub(crate) fn with_constants<T>(constants: Constants, work: impl FnOnce() -> T) -> T {
     within(|known| known.constants = constants, work)
 }
 
 pub(super) fn constants() -> Vec<(&'static str, Json)> {
-    KNOWN.with_borrow(|known| known.constants.clone())
+    KNOWN.with_borrow(|known| {
+        let value = |name: &&'static str| Some((*name, known.constants.value(name)?.clone()));
+        CONSTANTS.iter().filter_map(value).collect()
+    })
 }
 
 pub(super) fn is_here(name: &str) -> bool {
-    KNOWN.with_borrow(|known| known.constants.iter().any(|it| it.0 == name))
+    KNOWN.with_borrow(|known| known.constants.value(name).is_some())
 }
 
 pub(super) fn where_is(name: &str) -> &'static str {
@@ -111,9 +138,10 @@ pub(super) fn field(name: &str, field: &str) -> Result<(), String> {
         return if fields.contains(&field) { Ok(()) } else { Err(suggest(field, fields.iter().copied())) };
     }
     KNOWN.with_borrow(|known| {
-        let constant = known.constants.iter().find(|it| it.0 == name);
-        let Some((_, Json::Object(values))) = constant else { return Ok(()) };
-        let fits = values.keys().any(|it| it == field || it.replace('-', "_") == field);
-        if fits { Ok(()) } else { Err(suggest(field, values.keys().map(String::as_str))) }
+        let Some(Json::Object(values)) = known.constants.value(name) else { return Ok(()) };
+        let more = known.constants.matrix_keys.iter().filter(|_| name == "matrix");
+        let keys = values.keys().chain(more).map(String::as_str);
+        let fits = keys.clone().any(|it| it == field || it.replace('-', "_") == field);
+        if fits { Ok(()) } else { Err(suggest(field, keys)) }
     })
 }

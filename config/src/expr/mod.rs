@@ -19,7 +19,7 @@ mod shell;
 mod template;
 mod types;
 
-pub(crate) use known::{with_constants, with_secrets};
+pub(crate) use known::{Constants, with_constants, with_secrets};
 pub(crate) use program::on_big_stack;
 pub use program::{Expr, NAMES};
 pub use run::{Rendered, Run, RunArgv, RunString};

@@ -329,11 +329,14 @@ impl<'a> Check<'a> {
                         let help = "`greenroom check` finds out whether there is one";
                         return Err(self.fault(node, "has() cannot ask for a secret", help));
                     }
-                    self.secret(&select.field, node)
+                    self.secret(&select.field, self.select_span(&select.operand, &select.field))
                 }
                 (Ast::Ident(name), false) if self.is_free(name) => {
                     self.visit(&select.operand, next, loops)?;
-                    self.field(name, &select.field, node)
+                    let span = self.select_span(&select.operand, &select.field);
+                    known::field(name, &select.field).map_err(|help| {
+                        ExprError::new(format!("`{name}` has no `{}`", select.field), help, span)
+                    })
                 }
                 _ => self.visit(&select.operand, next, loops),
             },
@@ -356,7 +359,7 @@ impl<'a> Check<'a> {
                     && name == SECRET
                 {
                     let key = key.inner().to_owned();
-                    return self.secret(&key, node);
+                    return self.secret(&key, span_of(self.source, self.program, node.id));
                 }
                 let operator = !call.func_name.starts_with(|it: char| it.is_ascii_alphabetic());
                 if !operator && !FUNCTIONS.contains(&call.func_name.as_str()) {
@@ -416,23 +419,21 @@ impl<'a> Check<'a> {
         Err(self.fault(node, format!("unknown name `{name}`"), suggestion(name, &known::names())))
     }
 
-    fn secret(&mut self, name: &str, node: &IdedExpr) -> Result<(), ExprError> {
-        self.uses.names += 1;
+    fn secret(&mut self, name: &str, span: Range<usize>) -> Result<(), ExprError> {
         match known::secret(name) {
             Ok(name) => {
                 self.uses.secrets.push(name);
                 Ok(())
             }
-            Err(help) => Err(self.fault(node, format!("there is no secret `{name}`"), help)),
+            Err(help) => Err(ExprError::new(format!("there is no secret `{name}`"), help, span)),
         }
     }
 
-    /// A field of a name whose fields are known.
-    fn field(&mut self, name: &str, field: &str, node: &IdedExpr) -> Result<(), ExprError> {
-        match known::field(name, field) {
-            Ok(()) => Ok(()),
-            Err(help) => Err(self.fault(node, format!("`{name}` has no `{field}`"), help)),
-        }
+    /// From a name to the field after it; a selection's own place is its dot.
+    fn select_span(&self, operand: &IdedExpr, field: &str) -> Range<usize> {
+        let span = span_of(self.source, self.program, operand.id);
+        let end = self.source[span.end..].find(field).map_or(span.end, |at| span.end + at + field.len());
+        span.start..end
     }
 
     /// About a function's name; the place of a call is its bracket.
