@@ -8,4 +8,5 @@ mod commands;
 mod connecting;
 mod faults;
 mod local;
+mod reload;
 mod support;

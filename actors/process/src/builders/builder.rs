@@ -1,7 +1,6 @@
 //! A builder's actor: owner of its requests and finished builds as far as people ask for things.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use actix::prelude::*;
 use greenroom_data::DataError;

@@ -69,6 +69,7 @@ impl Farm {
         let options = DataOptions {
             database_url: "memory:".to_owned(),
             data_dir: dir.path().to_owned(),
+            bus: None,
             master_name: "main".to_owned(),
         };
         let data = DataLayer::start(&world.root(), options).await.unwrap();
