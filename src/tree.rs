@@ -4,23 +4,26 @@
 //! settings (`[supervision]`); the restart type is what a child *is*. All supervisors are one-for-one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix_rt::Arbiter;
 use anyhow::{Context, Result};
-use greenroom_config::Settings;
+use greenroom_config::{MqUrl, Settings};
+use greenroom_config::mask::SharedMasks;
 use greenroom_data::{Control, DataLayer, DataOptions, Ro};
 use greenroom_link::{LinkLayer, LinkOptions};
+use greenroom_mq::BusUrl;
 use greenroom_process::{ProcessLayer, ProcessOptions};
-use greenroom_runtime::{ChildSpec, Runtime, Supervisor, SupervisorSpec};
+use greenroom_runtime::{ChildSpec, Front, Runtime, Supervisor, SupervisorSpec};
 use greenroom_status::{ConsoleListener, FarmCounters, FarmMetrics, Print};
-use greenroom_www::{Serving, Www, WwwParts};
+use greenroom_www::{ConfigurationState, Serving, Www, WwwParts};
 use tokio::sync::{Mutex, watch};
 
 use crate::actor_acts::ActorActs;
 use crate::acts::MasterActs;
-use crate::lifecycle::database_url;
+use crate::configurator::{Configurator, Layers, Shared, Store};
+use crate::lifecycle::{Configured, database_url};
 use crate::metrics::Counters;
 
 /// A row of the table.
@@ -61,6 +64,7 @@ pub const TABLE: &[Row] = &[
     row("data-layer",     "data",             "data",                    "permanent"),
     row("data-layer",     "hub/actors",       "hub",                     "permanent"),
     row("hubs/*",         "hub/*",            "hub",                     "permanent"),
+    row("data-layer",     "bus-link",         "bus-link",                "permanent"),
     row("directory",      "worker-directory", "worker-directory",        "permanent"),
     row("sessions",       "session/*",        "worker-session",          "temporary"),
     row("local-workers",  "local-worker/*",   "local-worker",            "permanent"),
@@ -72,6 +76,7 @@ pub const TABLE: &[Row] = &[
     row("schedulers",     "scheduler/*",      "force-scheduler",         "permanent"),
     row("change-sources", "change-source/*",  "git-poller",              "permanent"),
     row("process",        "control-desk",     "control-desk",            "permanent"),
+    row("root",           "configurator",     "configurator",            "permanent"),
     row("listeners",      "listener/*",       "listener",                "permanent"),
 ];
 
@@ -84,7 +89,9 @@ fn web_threads() -> usize {
 pub struct Tree {
     data: DataLayer,
     link: LinkLayer,
-    process: Mutex<Option<ProcessLayer>>,
+    process: Arc<Mutex<Option<ProcessLayer>>>,
+    configuration: Arc<Shared>,
+    configurator: Front<Configurator>,
     listeners: Supervisor,
     serving: Serving,
     /// Where links, listeners and polling run, apart from data and process.
@@ -93,7 +100,9 @@ pub struct Tree {
 
 impl Tree {
     /// Starts everything from the bottom up. The port is open when it returns.
-    pub async fn raise(runtime: &Runtime, settings: Arc<Settings>, listener: TcpListener) -> Result<Self> {
+    pub async fn raise(runtime: &Runtime, configured: Configured, listener: TcpListener) -> Result<Self> {
+        let Configured { loaded, options } = configured;
+        let settings = loaded.settings.clone();
         let root = runtime.root();
         let edge = Arbiter::new();
         let data_dir = settings.master.data_dir.clone();
@@ -102,26 +111,35 @@ impl Tree {
             DataOptions {
                 database_url: database_url(&settings)?,
                 data_dir: data_dir.clone(),
+                bus: bus(&settings)?,
                 master_name: settings.master.name.to_string(),
             },
         )
         .await
         .context("failed to start the data layer")?;
-        greenroom_process::configure(&data.rw(), &settings)
-            .await
-            .context("failed to store the configuration")?;
+        let store = Store::open(&data_dir, data.rw())?;
+        let version = store.begin(loaded).await?;
+        let (settings, number) = (Arc::clone(&version.settings), version.number);
+        tracing::info!(configuration.number = number, "the configuration is in force");
+        let masks = SharedMasks::default();
+        masks.add(&settings.secrets);
 
         let at_edge = root.supervisor(SupervisorSpec::new("edge").arbiter(edge.handle()));
         let data_dir = std::path::absolute(&data_dir).context("failed to find the data directory")?;
+        let mut options_of_link = LinkOptions::new(data.rw(), settings.workers.clone(), &data_dir);
+        options_of_link.masks = masks.clone();
         let link =
-            LinkLayer::start(&at_edge, LinkOptions::new(data.rw(), settings.workers.clone(), &data_dir))
-                .await
-                .context("failed to start the worker link")?;
+            LinkLayer::start(&at_edge, options_of_link).await.context("failed to start the worker link")?;
+        let for_acts = Arc::new(OnceLock::new());
         let process = ProcessLayer::start(ProcessOptions {
-            settings: settings.clone(),
+            settings: Arc::clone(&settings),
+            configuration: number,
             rw: data.rw(),
             runner: Arc::new(link.workers()),
-            outside: Arc::new(MasterActs { actors: ActorActs::new(runtime.clone()) }),
+            outside: Arc::new(MasterActs {
+                actors: ActorActs::new(runtime.clone()),
+                configurator: Arc::clone(&for_acts),
+            }),
             parent: root.clone(),
             data_dir,
             polling: Some(edge.handle()),
@@ -132,9 +150,35 @@ impl Tree {
         let counters = Counters::default();
         count_farm(&listeners, data.ro(), counters.farm.clone());
 
-        let serving = serve(&data, &link, runtime, settings.clone(), &counters, listener)?;
+        let state = ConfigurationState { number, refused_at: None };
+        let (serving, www) = serve(&data, &link, runtime, (settings, state), &counters, listener)?;
         link.start_local_workers(&format!("ws://{}", reachable(serving.address)));
-        Ok(Self { data, link, process: Mutex::new(Some(process)), listeners, serving, edge })
+        let process = Arc::new(Mutex::new(Some(process)));
+        let layers = Layers {
+            runtime: runtime.clone(),
+            ro: data.ro(),
+            masks,
+            link: link.clone(),
+            process: Arc::clone(&process),
+            www,
+        };
+        let configuration = Arc::new(Shared::new(store, options, layers, version));
+        let shared = Arc::clone(&configuration);
+        let configurator = root.spawn(ChildSpec::new("configurator").permanent(), move |birth| {
+            Configurator::new(birth, Arc::clone(&shared))
+        });
+        drop(for_acts.set(configurator.clone()));
+        Ok(Self { data, link, process, configuration, configurator, listeners, serving, edge })
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.configuration.current().settings)
+    }
+
+    /// Who puts another configuration in force.
+    pub fn configurator(&self) -> Front<Configurator> {
+        self.configurator.clone()
     }
 
     /// Reads the state.
@@ -157,12 +201,14 @@ impl Tree {
 
     /// How many builds run, if a drain is still to be done.
     pub fn begin_drain(&self) -> Option<usize> {
-        let pending = self.process.try_lock().is_ok_and(|process| process.is_some());
+        // held: a reload is under way, so there was no drain yet
+        let pending = self.process.try_lock().map_or(true, |process| process.is_some());
         pending.then(|| self.data.ro().hot().running_builds().count())
     }
 
     /// The first phase of a stop: no build begins any more, and what runs may end. Says by name what was cut off.
     pub async fn drain(&self, grace: Duration) -> Vec<String> {
+        self.configurator.request_stop(grace);
         let Some(process) = self.process.lock().await.take() else { return Vec::new() };
         let summary = process.stop(grace).await;
         tracing::info!(finished = summary.finished, "builds drained");
@@ -191,6 +237,14 @@ fn count_farm(listeners: &Supervisor, ro: Ro, counters: FarmCounters) {
     });
 }
 
+/// The bus between the masters of the database, if there is one.
+fn bus(settings: &Settings) -> Result<Option<BusUrl>> {
+    match &settings.mq.url {
+        MqUrl::Local => Ok(None),
+        MqUrl::Bus(url) => Ok(Some(BusUrl::parse(url.expose())?)),
+    }
+}
+
 /// Where this machine itself reaches what listens on `address`.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -206,16 +260,17 @@ fn serve(
     data: &DataLayer,
     link: &LinkLayer,
     runtime: &Runtime,
-    settings: Arc<Settings>,
+    (settings, configuration): (Arc<Settings>, ConfigurationState),
     counters: &Counters,
     listener: TcpListener,
-) -> Result<Serving> {
+) -> Result<(Serving, Www)> {
     let port = listener.local_addr().context("failed to learn the port")?.port();
     let www = Www::new(WwwParts {
         ro: data.ro(),
         control: data.control(),
         runtime: runtime.clone(),
         settings,
+        configuration,
         versions: vec![("Greenroom".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
         metrics: counters.registry(data, runtime),
         counters: counters.http.clone(),
@@ -224,13 +279,13 @@ fn serve(
     let door = link.clone();
     let extra: greenroom_www::Extra = Arc::new(move |app| door.configure(app));
     let (serving, server) =
-        greenroom_www::serve(listener, www, Some(extra), web_threads(), Duration::from_secs(5))?;
+        greenroom_www::serve(listener, www.clone(), Some(extra), web_threads(), Duration::from_secs(5))?;
     actix_rt::spawn(async move {
         if let Err(error) = server.await {
             tracing::error!(error = %error, "the HTTP server ended");
         }
     });
-    Ok(serving)
+    Ok((serving, www))
 }
 
 #[cfg(test)]
@@ -264,7 +319,7 @@ mod tests {
     "#;
 
     /// Children that come and go with work.
-    const PASSING: &[&str] = &["build/*", "session/*", "local-worker/*", "hubs/*", "hub/*"];
+    const PASSING: &[&str] = &["build/*", "session/*", "local-worker/*", "hubs/*", "hub/*", "bus-link"];
 
     fn fits(pattern: &str, name: &str) -> bool {
         pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix))
@@ -292,7 +347,7 @@ mod tests {
             let runtime = Runtime::builder().build();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             listener.set_nonblocking(true).unwrap();
-            let tree = Tree::raise(&runtime, Arc::new(loaded.settings), listener).await.unwrap();
+            let tree = Tree::raise(&runtime, Configured { loaded, options: None }, listener).await.unwrap();
             tree.add_console(Arc::new(|_: &str| {}));
             let live = runtime.reports().await;
             for actor in live.iter().filter(|a| a.kind != "supervisor") {

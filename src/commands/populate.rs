@@ -46,6 +46,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
         let data = DataOptions {
             database_url: database_url(&settings)?,
             data_dir: settings.master.data_dir.clone(),
+            bus: None,
             master_name: settings.master.name.to_string(),
         };
         let layer =

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use greenroom_db as db;
 use greenroom_model::{Event, LogId, MasterId, Op, Timestamp};
-use greenroom_mq::{Broker, Notice, Publish};
+use greenroom_mq::{Broker, BusLink, BusUrl, Notice, Publish};
 use greenroom_runtime::{ChildSpec, Front, Runtime, StopReport, Supervisor, SupervisorSpec};
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, sleep};
@@ -32,6 +32,8 @@ pub struct DataOptions {
     pub data_dir: PathBuf,
     /// This master's name.
     pub master_name: String,
+    /// The bus between the masters of the database; none: a master alone, or one that hears of others by polling.
+    pub bus: Option<BusUrl>,
 }
 
 /// Why the data layer did not start.
@@ -64,6 +66,7 @@ pub const ACTORS: &[(&str, &str)] = &[
     ("log-reader", "windows of logs"),
     ("data", "cache, order, published snapshots"),
     ("hub/actors", "subscriptions of actors"),
+    ("bus-link", "heads of other masters, if there is a bus between them"),
 ];
 
 impl DataLayer {
@@ -76,7 +79,11 @@ impl DataLayer {
         let now = Timestamp(runtime.now_micros());
         let store =
             db::Store::open(options.database_url.as_str(), &options.data_dir, &options.master_name, now).await?;
-        Self::start_over(root, store, Self::to_bus).await
+        let layer = Self::start_over(root, store, Self::to_bus).await?;
+        if let Some(bus) = options.bus {
+            layer.join_bus(bus);
+        }
+        Ok(layer)
     }
 
     /// As [`DataLayer::start`], over an opened store, with `hints` deciding how committed events reach the bus. For tests of
@@ -124,6 +131,15 @@ impl DataLayer {
         let layer = Self { rw, supervisor, store, generation, epoch };
         layer.wait_loaded().await?;
         Ok(layer)
+    }
+
+    /// Links this master to the bus between masters. Whether and when that succeeds decides latency, nothing else.
+    fn join_bus(&self, url: BusUrl) {
+        let shared = &self.rw.ro.shared;
+        let (farm, me, broker) = (self.generation, shared.me, shared.broker.clone());
+        self.supervisor.spawn(ChildSpec::new("bus-link").permanent(), move |birth| {
+            BusLink::new(birth, url.clone(), farm, me, broker.clone())
+        });
     }
 
     /// Committed events go to the bus. A bus that cannot take them loses a hint, no more.

@@ -26,6 +26,7 @@ async fn main() -> Result<(), Failure> {
     let options = DataOptions {
         database_url: "memory:".into(),
         data_dir: std::env::temp_dir(),
+        bus: None,
         master_name: "farm".into(),
     };
     let layer = DataLayer::start(&runtime.root(), options).await?;

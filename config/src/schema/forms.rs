@@ -46,8 +46,8 @@ form!(WebUrl, "WebUrl", { "type": "string", "pattern": "^https?://[^\\s?#@]+$", 
 form!(Listen, "Listen", { "type": "string", "pattern": ":[0-9]+$", "x-form": "address with port" });
 form!(Regex, "Regex", { "type": "string", "x-form": "regular expression" });
 form!(Expr, "Expr", { "type": "string", "x-form": "expression (CEL)" });
-form!(DatabaseUrl, "DatabaseUrl", { "type": "string", "x-form": "URL" });
-form!(MqUrl, "MqUrl", { "type": "string", "x-form": "URL" });
+form!(DatabaseUrl, "DatabaseUrl", { "type": ["string", "object"], "x-form": "URL, as text or as a secret" });
+form!(MqUrl, "MqUrl", { "type": ["string", "object"], "x-form": "URL, as text or as a secret" });
 form!(ExitCode, "ExitCode", { "type": "string", "pattern": "^-?[0-9]+$" });
 form!(Patterns, "Patterns", {
     "type": ["string", "array"], "items": { "type": "string" }, "x-form": "glob or list of globs"

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::values::serde_fault;
+use crate::values::{Secret, serde_fault};
 
 /// The `[mq]` section.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -18,13 +18,21 @@ pub struct Mq {
 pub enum MqUrl {
     /// `local:`: inside this process; enough for one master.
     Local,
+    /// `nats://`, `tls://` (NATS), `amqp://`, `amqps://` or `postgres://`: between the masters of one database. It may hold a password.
+    Bus(Secret),
 }
 
 impl<'de> Deserialize<'de> for MqUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "local:" => Ok(MqUrl::Local),
-            _ => Err(serde_fault("not a message bus this version knows", "use \"local:\"")),
+        let url = Secret::deserialize(deserializer)?;
+        match url.expose().split_once(':').map(|it| it.0) {
+            Some("local") if url.expose() == "local:" => Ok(MqUrl::Local),
+            Some("nats" | "tls" | "amqp" | "amqps" | "postgres" | "postgresql") => Ok(MqUrl::Bus(url)),
+            _ => Err(serde_fault(
+                "not a message bus this version knows",
+                "use \"local:\", \"nats://HOST:4222\", \"amqp://USER:PASSWORD@HOST/%2f\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"; \
+                 { env = \"VARIABLE\" } and { file = \"PATH\" } keep a password out of this file",
+            )),
         }
     }
 }

@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 async fn start(world: &TestWorld, url: &str, dir: &Path) -> DataLayer {
     let options =
-        DataOptions { database_url: url.into(), data_dir: dir.to_owned(), master_name: "main".into() };
+        DataOptions { database_url: url.into(), data_dir: dir.to_owned(), bus: None, master_name: "main".into() };
     let layer = DataLayer::start(&world.root(), options).await.expect("the data layer starts");
     layer.rw().write(vec![configuration()]).await.expect("the configuration is stored");
     layer

@@ -88,6 +88,7 @@ fn the_process_that_is_killed() {
         let options = DataOptions {
             database_url: "sqlite://kill.db".into(),
             data_dir: dir.into(),
+            bus: None,
             master_name: "main".into(),
         };
         let layer = DataLayer::start(&runtime.root(), options).await.expect("the data layer");

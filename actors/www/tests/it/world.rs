@@ -91,6 +91,7 @@ impl World {
         let options = DataOptions {
             database_url: database_url.into(),
             data_dir: dir.to_owned(),
+            bus: None,
             master_name: "main".into(),
         };
         let layer = DataLayer::start(&runtime.root(), options).await.unwrap();
