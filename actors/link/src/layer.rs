@@ -151,7 +151,7 @@ impl LinkLayer {
         let specs = local_specs(&options.workers, &options.data_dir, options.agent.as_deref(), &|_| None)?;
         let credentials = Credentials::new(passwords(&options.workers, &specs), random()?);
         let credentials = Arc::new(ArcSwap::from_pointee(credentials));
-        let supervisor = parent.supervisor(SupervisorSpec::new("link"));
+        let supervisor = parent.supervisor(SupervisorSpec::new("link").group());
         // Children stop last first: local workers, then sessions, then the directory, which writes who is gone.
         let board = Arc::new(watch::Sender::new(Board::new_sync()));
         let sessions_supervisor = |link: &Supervisor| {

@@ -143,10 +143,10 @@ impl ProcessLayer {
         let h = Handles::new(Inner { rw, runner, outside, runtime, setups, builds, properties });
         recover(&h).await?;
 
-        let supervisor = parent.supervisor(SupervisorSpec::new("process"));
+        let supervisor = parent.supervisor(SupervisorSpec::new("process").group());
         let builds = SupervisorSpec::new("builds").stop_order(StopOrder::Together);
         h.builds.set_supervisor(supervisor.supervisor(builds.intensity(100, Duration::from_secs(60))));
-        let builders = supervisor.supervisor(SupervisorSpec::new("builders"));
+        let builders = supervisor.supervisor(SupervisorSpec::new("builders").group());
         let together = |name: &str| SupervisorSpec::new(name).stop_order(StopOrder::Together);
         let schedulers = supervisor.supervisor(together("schedulers"));
         let mut sources = together("change-sources");
