@@ -338,18 +338,33 @@ mod tests {
         }
     }
 
+    /// What `[supervision]` can name and the tree are the same.
+    fn settings_can_name(live: &[greenroom_runtime::ActorReport]) {
+        use greenroom_config::supervised::{KINDS, SUPERVISORS};
+        for row in TABLE {
+            let known = KINDS.iter().any(|it| it.kind == row.kind && fits(it.names, row.child));
+            assert!(known, "{} ({}) is not in greenroom_config::supervised", row.child, row.kind);
+        }
+        for supervisor in live.iter().filter(|it| it.kind == "supervisor") {
+            let known = SUPERVISORS.iter().find(|(name, _)| fits(name, &supervisor.name));
+            let group = supervisor.strategy.is_some();
+            assert_eq!(known.map(|(_, group)| *group), Some(group), "{}", supervisor.name);
+        }
+    }
+
     #[test]
     fn the_running_tree_is_that_of_the_table() {
         let dir = tempfile::tempdir().unwrap();
         let loaded =
             greenroom_config::load_text(CONFIG, dir.path()).unwrap_or_else(|f| panic!("{}", f.render(false)));
         actix_rt::System::new().block_on(async {
-            let runtime = Runtime::builder().build();
+            let runtime = Runtime::builder().group().build();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             listener.set_nonblocking(true).unwrap();
             let tree = Tree::raise(&runtime, Configured { loaded, options: None }, listener).await.unwrap();
             tree.add_console(Arc::new(|_: &str| {}));
             let live = runtime.reports().await;
+            settings_can_name(&live);
             for actor in live.iter().filter(|a| a.kind != "supervisor") {
                 let parent = actor.parent.as_deref().unwrap_or_default();
                 let known = TABLE.iter().any(|row| {

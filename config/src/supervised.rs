@@ -55,6 +55,7 @@ pub const KINDS: &[Kind] = &[
     free("any-branch-scheduler",    "scheduler/*"),
     free("force-scheduler",         "scheduler/*"),
     free("git-poller",        "change-source/*"),
+    free("bus-link", "bus-link"),
     vital("control-desk",     "control-desk",     "without it nothing that a user asks for is done"),
     vital("configurator",     "configurator",     "without it the configuration cannot be changed"),
     free("listener",          "listener/*"),
@@ -79,6 +80,7 @@ pub const SUPERVISORS: &[(&str, bool)] = &[
     ("change-sources", false),
     ("listeners", false),
     ("notifiers", false),
+    ("notifiers/*", false),
 ];
 
 /// The kind that supervisors have.
@@ -94,6 +96,11 @@ enum About {
     Supervisor {
         group: bool,
     },
+}
+
+/// `did you mean …?`, if one of these names is near.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    did_you_mean(name, known)
 }
 
 /// Checks the section.
@@ -172,6 +179,7 @@ const FROM_TABLES: &[(&str, &str)] = &[
     ("schedulers", "scheduler/"),
     ("change-sources", "change-source/"),
     ("notifiers", "notifier/"),
+    ("notifiers", "irc/"),
 ];
 
 fn unknown_name(name: &str, parts: &Parts, report: &mut Report<'_>) {

@@ -134,7 +134,9 @@ impl Scene {
 }
 
 fn patient_with_hangs(kind: &str) -> String {
-    format!("[supervision.kinds.{kind}]\nhang-after = \"2s\"\n")
+    // a local worker is more patient with itself unless it is told otherwise
+    let backoff = "backoff = { min = \"50ms\", max = \"1s\" }";
+    format!("[supervision.kinds.{kind}]\nhang-after = \"2s\"\n{backoff}\n")
 }
 
 /// An actor of this kind dies in every way, one after the other.
@@ -186,6 +188,8 @@ dies! {
     a_force_scheduler: "force-scheduler"
     a_poller: "git-poller"
     the_control_desk: "control-desk"
+    the_configurator: "configurator"
+    a_listener: "listener"
 }
 
 #[test]

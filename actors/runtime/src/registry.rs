@@ -204,7 +204,12 @@ fn of_actor(entry: &dyn Entry, view: &SupervisorView, supervisor: &Supervisor) -
         until: life.until,
         policy: Some(policy),
         strategy: None,
-        origins: policies.origins(vital.kind, &vital.name, &vital.code),
+        origins: {
+            let mut origins = policies.origins(vital.kind, &vital.name, &vital.code);
+            // of supervisors only
+            origins.remove("strategy");
+            origins
+        },
         births: life.births,
         restarts,
         intensity: intensity.restarts,
