@@ -1,22 +1,35 @@
 //! What can be asked of a master itself, its actors and its notifiers: one match, an arm for each.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use greenroom_model::{ControlAct, ControlAnswer, ControlTarget};
 use greenroom_process::Outside;
+use greenroom_runtime::{AskError, Front};
+use serde_json::Value;
 
 use crate::actor_acts::ActorActs;
+use crate::configurator::{Configurator, From, Reconfigure};
+
+/// How long a reload may take, those that wait before it included.
+const RECONFIGURED_WITHIN: Duration = Duration::from_secs(600);
 
 /// Carries out acts on this master.
 pub struct MasterActs {
     /// Those on its actors.
     pub actors: ActorActs,
+    /// Those on its configuration; set when the master has begun.
+    pub configurator: Arc<OnceLock<Front<Configurator>>>,
 }
 
 impl Outside for MasterActs {
     fn act(&self, act: Arc<ControlAct>) -> BoxFuture<'static, Option<ControlAnswer>> {
+        if let (ControlTarget::Master(_), "reload" | "rollback") = (&act.target, act.action.as_str()) {
+            let configurator = self.configurator.get().cloned();
+            return async move { reconfigure(&configurator?, &act).await }.boxed();
+        }
         let done = match (&act.target, act.action.as_str()) {
             (ControlTarget::Master(_), "kill-actor" | "restart-actor") => Some(self.actors.act(&act)),
             (ControlTarget::Master(_) | ControlTarget::Notifier(_), action) => {
@@ -25,5 +38,27 @@ impl Outside for MasterActs {
             _ => None,
         };
         async move { done }.boxed()
+    }
+}
+
+/// Asks the configurator. None when it is away: it finishes what it had begun, and hears of the act again.
+async fn reconfigure(configurator: &Front<Configurator>, act: &ControlAct) -> Option<ControlAnswer> {
+    let dry_run = act.params.get("dry-run").and_then(Value::as_bool).unwrap_or(false);
+    let from = match (act.action.as_str(), act.params.get("number")) {
+        ("reload", _) => From::Files,
+        (_, None | Some(Value::Null)) => From::Version(None),
+        (_, Some(number)) => match number.as_i64() {
+            Some(number) => From::Version(Some(number)),
+            None => return Some(ControlAnswer::Failed("`number` must be the number of a version".to_owned())),
+        },
+    };
+    let wish = Reconfigure { from, dry_run, who: act.identity.clone(), act: Some(act.id) };
+    match configurator.ask_within(RECONFIGURED_WITHIN, wish).await {
+        Ok(outcome) => Some(outcome.answer()),
+        Err(AskError::Stopped) => Some(ControlAnswer::Failed("the master is stopping".to_owned())),
+        Err(error) => {
+            tracing::warn!(control.id = act.id.0, %error, "a reload is asked for again");
+            None
+        }
     }
 }

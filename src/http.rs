@@ -32,6 +32,32 @@ pub fn post_form(url: &str, form: &[(&str, String)]) -> Result<String> {
     Ok(text)
 }
 
+/// Posts JSON for an act that is carried out once however often it is asked for with the same key. Gives the status and the
+/// answer, if it is JSON.
+pub fn post_json_once(url: &str, body: &Value, key: &str) -> Result<(u16, Value)> {
+    let mut answer = agent()
+        .post(url)
+        .header("content-type", "application/json")
+        .header("accept", "application/json")
+        .header("idempotency-key", key)
+        .send(body.to_string())
+        .with_context(|| format!("failed to reach {url}"))?;
+    let status = answer.status();
+    let text =
+        answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
+    let answer = serde_json::from_str(&text)
+        .with_context(|| format!("the answer of {url} ({status}) is not JSON: {}", text.trim()))?;
+    Ok((status.as_u16(), answer))
+}
+
+/// Gets JSON, whatever the status.
+pub fn get_any_json(url: &str) -> Result<Value> {
+    let mut answer = agent().get(url).call().with_context(|| format!("failed to reach {url}"))?;
+    let text =
+        answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
+    serde_json::from_str(&text).with_context(|| format!("the answer of {url} is not JSON: {}", text.trim()))
+}
+
 /// Posts JSON; gives the answer whatever its status, if it is JSON.
 pub fn post_json(url: &str, body: &Value) -> Result<Value> {
     let mut answer = agent()

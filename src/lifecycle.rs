@@ -10,14 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use greenroom_config::{DatabaseUrl, Settings};
+use greenroom_config::{DatabaseUrl, LoadOptions, Loaded, Settings};
 use greenroom_data::{Control, Ro};
-use greenroom_runtime::{Dice, Escalation, Runtime};
+use greenroom_runtime::{AskError, Dice, Escalation, Front, Runtime};
 use greenroom_status::Print;
 use tokio::signal::unix::{self, Signal, SignalKind};
 use tokio::sync::watch;
 
+use crate::configurator::{Configurator, From, Reconfigure};
 use crate::tree::Tree;
+
+/// How long a reload by a signal may take.
+const RELOADED_WITHIN: Duration = Duration::from_secs(600);
 
 /// What a master ends with when its root supervisor gave up: a fault of the program, not of how it was called.
 pub const GAVE_UP: u8 = 70;
@@ -28,7 +32,14 @@ pub struct Running {
     tree: Arc<Tree>,
     page: String,
     signals: Signals,
-    grace: Duration,
+}
+
+/// What a master starts with, and where it finds another one when it is asked to reload.
+pub struct Configured {
+    /// The configuration.
+    pub loaded: Loaded,
+    /// The layers that it came from; none if it was not made of files.
+    pub options: Option<LoadOptions>,
 }
 
 impl Running {
@@ -45,6 +56,11 @@ impl Running {
     /// Asks for acts.
     pub fn control(&self) -> Control {
         self.tree.control()
+    }
+
+    /// How long what runs may take to end, by the settings in force.
+    fn grace(&self) -> Duration {
+        self.tree.settings().supervision.grace.get()
     }
 
     /// Prints a line for every build that ends.
@@ -64,7 +80,7 @@ impl Running {
             eprintln!(
                 "stopping: no build begins any more, {running} still run; a second signal ends at once"
             );
-            for cut_off in self.tree.drain(self.grace).await {
+            for cut_off in self.tree.drain(self.grace()).await {
                 eprintln!("cut off: {cut_off}");
             }
         }
@@ -73,27 +89,29 @@ impl Running {
 
 /// Runs a master as long as `body` does, then stops it. The code is what the process ends with: a failure when a
 /// supervisor gave up.
-pub fn run<F, Fut>(settings: Arc<Settings>, body: F) -> Result<ExitCode>
+pub fn run<F, Fut>(configured: Configured, body: F) -> Result<ExitCode>
 where
     F: FnOnce(Running) -> Fut,
     Fut: Future<Output = Result<()>>,
 {
     let outcome = actix_rt::System::new().block_on(async move {
         let signals = Signals::listen();
-        let listener = bind(&settings)?;
+        // heard from now on: its default is to end the process
+        let hangups = unix::signal(SignalKind::hangup());
+        let listener = bind(&configured.loaded.settings)?;
         let address = listener.local_addr().context("failed to learn the address that was bound")?;
         let runtime =
-            Runtime::builder().group().dice(Dice::from_os()).policies((&settings.supervision).into()).build();
+            Runtime::builder().group().dice(Dice::from_os()).policies((&configured.loaded.settings.supervision).into()).build();
         crate::rehearse::begin(&runtime);
         let gave_up = async { anyhow::Error::new(runtime.escalation().await) };
         tokio::pin!(gave_up);
         let tree = tokio::select! {
-            tree = Tree::raise(&runtime, settings.clone(), listener) => Arc::new(tree?),
+            tree = Tree::raise(&runtime, configured, listener) => Arc::new(tree?),
             error = &mut gave_up => return Err(error),
             () = signals.heard(1) => bail!("stopped by a signal while starting"),
         };
-        let (page, grace) = (format!("http://{address}/"), settings.supervision.grace.get());
-        let running = Running { tree: tree.clone(), page, signals: signals.clone(), grace };
+        reload_on_hangup(hangups, tree.configurator());
+        let running = Running { tree: tree.clone(), page: format!("http://{address}/"), signals: signals.clone() };
         let outcome = tokio::select! {
             outcome = body(running.clone()) => outcome,
             error = &mut gave_up => Err(error),
@@ -123,10 +141,29 @@ fn last_words(error: &anyhow::Error) {
     }
 }
 
+/// Every SIGHUP asks for a reload; what comes of it stands in the log. Several that come at once are one.
+fn reload_on_hangup(hangups: std::io::Result<Signal>, configurator: Front<Configurator>) {
+    let Ok(mut hangups) = hangups else {
+        return tracing::warn!("SIGHUP cannot be heard; use `greenroom reload`");
+    };
+    actix_rt::spawn(async move {
+        while hangups.recv().await.is_some() {
+            crate::systemd::reloading();
+            let wish = Reconfigure { from: From::Files, dry_run: false, who: "signal".to_owned(), act: None };
+            match configurator.ask_within(RELOADED_WITHIN, wish).await {
+                Ok(outcome) => outcome.log(),
+                Err(AskError::Stopped) => return,
+                Err(error) => tracing::error!(%error, "the configuration was not reloaded"),
+            }
+            crate::systemd::reloaded();
+        }
+    });
+}
+
 /// Both phases.
 async fn stop(running: &Running) {
     running.drain().await;
-    for cut_off in running.tree.stop(running.grace).await {
+    for cut_off in running.tree.stop(running.grace()).await {
         eprintln!("cut off: {cut_off}");
     }
 }

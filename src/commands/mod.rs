@@ -2,11 +2,17 @@
 
 mod actors;
 mod check;
+mod config;
 mod demo;
 mod force;
+mod health;
+mod init;
+mod manual;
 mod master;
 mod migrate;
 mod populate;
+mod reload;
+mod schema;
 mod send_change;
 mod worker;
 
@@ -26,14 +32,31 @@ pub enum Command {
     Master(ConfigFiles),
     /// Run a worker: it connects to a master and runs the commands of its builds.
     Worker(worker::Options),
+    /// Write a configuration that fits a git repository.
+    Init(init::Options),
     /// Say what is wrong with a configuration, all of it at once.
+    #[command(after_help = check::AFTER)]
     Check(check::Options),
+    /// Print the JSON schema of a configuration, for completion and help in an editor.
+    Schema(schema::Options),
+    /// Print completions for a shell.
+    Completions(manual::Completions),
+    /// Write manual pages.
+    #[command(hide = true)]
+    Manual(manual::Manual),
     /// Send a change to a master, as a hook would.
     SendChange(send_change::Options),
     /// Ask a master's force scheduler for builds.
     Force(force::Options),
     /// Show the live tree of a master's actors; end or restart one for rehearsal.
     Actors(actors::Options),
+    /// Say whether a master can do its work.
+    Health(health::Options),
+    /// Let a running master load its files again.
+    Reload(reload::Options),
+    /// The versions of a running master's configuration.
+    #[command(subcommand)]
+    Config(config::Command),
     /// Bring the database up to date with this version.
     Migrate(ConfigFiles),
     /// Fill a stopped master's database, for benchmarks.
@@ -44,8 +67,9 @@ pub enum Command {
 /// Which configuration to use.
 #[derive(Args, Clone)]
 pub struct ConfigFiles {
-    /// A configuration file; later ones win. Each file's `NAME.d/*.toml` belongs to it.
-    #[arg(long, short, value_name = "FILE", required = true)]
+    /// A configuration file; later ones win. Each file's `NAME.d/*.toml` belongs to it. Without any, `greenroom.toml` here, or
+    /// /etc/greenroom/*.toml alone.
+    #[arg(long, short, value_name = "FILE")]
     pub config: Vec<PathBuf>,
     /// Override one value: `--set workers.w1.max-builds=4`. Wins over files and GREENROOM_… variables.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -55,7 +79,8 @@ pub struct ConfigFiles {
 impl ConfigFiles {
     /// Which layers these are.
     pub fn layers(self) -> LoadOptions {
-        LoadOptions::from_process(self.config, self.set)
+        let files = if self.config.is_empty() { found_files() } else { self.config };
+        LoadOptions::from_process(files, self.set)
     }
 
     /// Loads them. All faults are printed at once; then there is no configuration.
@@ -76,16 +101,32 @@ impl ConfigFiles {
     }
 }
 
+/// The files that are read when none is named: `greenroom.toml` here; none where only the system has some.
+fn found_files() -> Vec<PathBuf> {
+    let here = PathBuf::from("greenroom.toml");
+    let system = LoadOptions::from_process(Vec::new(), Vec::new()).system_dir;
+    let entries = system.and_then(|it| std::fs::read_dir(it).ok()).into_iter().flatten().flatten();
+    let system = entries.into_iter().any(|it| it.path().extension().is_some_and(|it| it == "toml"));
+    if here.exists() || !system { vec![here] } else { Vec::new() }
+}
+
 /// Runs a command. The code is what the process ends with.
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo(options) => demo::run(options),
         Command::Master(files) => master::run(files),
         Command::Worker(options) => worker::run(options),
+        Command::Init(options) => init::run(options),
         Command::Check(options) => check::run(options),
+        Command::Schema(options) => schema::run(&options),
+        Command::Completions(options) => Ok(manual::completions(&options)),
+        Command::Manual(options) => manual::manual(&options),
         Command::SendChange(options) => send_change::run(options),
         Command::Force(options) => force::run(options),
         Command::Actors(options) => actors::run(options),
+        Command::Health(options) => health::run(&options),
+        Command::Reload(options) => reload::run(&options),
+        Command::Config(command) => config::run(command),
         Command::Migrate(files) => migrate::run(files),
         Command::Populate(options) => populate::run(options),
     }

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
-use crate::lifecycle::{self, Running};
+use crate::lifecycle::{self, Configured, Running};
 use repository::Repository;
 
 /// How the demo runs.
@@ -62,12 +62,13 @@ pub fn run(options: Options) -> Result<ExitCode> {
     println!("making a repository in {}", demo.display());
     let repository = Repository::create(&demo)?;
     let config = write_config(&dir, repository.path(), options.port)?;
-    let loaded = match greenroom_config::load(&LoadOptions { files: vec![config], ..LoadOptions::default() })
-    {
+    let layers = LoadOptions { files: vec![config], ..LoadOptions::default() };
+    let loaded = match greenroom_config::load(&layers) {
         Ok(loaded) => loaded,
         Err(faults) => bail!("the demo's configuration is wrong:\n{}", faults.render(false)),
     };
-    lifecycle::run(Arc::new(loaded.settings), move |master| play(master, repository, options))
+    let configured = Configured { loaded, options: Some(layers) };
+    lifecycle::run(configured, move |master| play(master, repository, options))
 }
 
 /// Fills in what only this run knows.
