@@ -8,6 +8,8 @@ use greenroom_config::{Notifier, NotifierKind};
 use greenroom_data::{Control, ListenerState, Ro};
 use greenroom_runtime::Supervisor;
 
+use crate::commit_status::CommitStatusTransport;
+use crate::layer::AboutFarm;
 use crate::mail::MailTransport;
 use crate::transport::{Farm, MakeTransport, Transport};
 use crate::webhook::WebhookTransport;
@@ -30,6 +32,8 @@ pub(crate) struct Context {
     pub own_state: ListenerState,
     /// What must not be told.
     pub masks: SharedMasks,
+    /// What commands need to know.
+    pub about: Arc<dyn AboutFarm>,
     /// Above the notifier; actors that the transport needs, such as a connection, live here too and end with it.
     pub supervisor: Supervisor,
 }
@@ -45,12 +49,11 @@ pub(crate) fn transport(context: Context) -> MakeTransport {
             let timeout = context.notifier.options.timeout.get();
             Arc::new(move || Ok(boxed(WebhookTransport::new(webhook.clone(), timeout)?)))
         }
-        NotifierKind::Irc(_)
-        | NotifierKind::GithubStatus(_)
-        | NotifierKind::GitlabStatus(_)
-        | NotifierKind::GiteaStatus(_) => {
-            let kind = context.notifier.kind();
-            Arc::new(move || Err(format!("notifiers of kind {kind} are not built in")))
+        NotifierKind::Irc(irc) => crate::irc::start(&context, &irc),
+        NotifierKind::GithubStatus(_) | NotifierKind::GitlabStatus(_) | NotifierKind::GiteaStatus(_) => {
+            let (ro, timeout) = (context.ro.clone(), context.notifier.options.timeout.get());
+            let kind = context.notifier.kind.clone();
+            Arc::new(move || Ok(boxed(CommitStatusTransport::new(&kind, Some(ro.clone()), timeout)?)))
         }
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use greenroom_config::mask::SharedMasks;
 use greenroom_config::{self as config, Settings};
 use greenroom_data::{Control, DataError, ListenerState, Ro};
-use greenroom_model::{DeliveryId, Notifier as Row, Query};
+use greenroom_model::{BuildRequestId, DeliveryId, Notifier as Row, Query};
 use greenroom_runtime::{ChildSpec, CutOff, Front, StopOrder, Supervisor, SupervisorSpec};
 use tokio::sync::Mutex;
 
@@ -19,6 +20,15 @@ use crate::transport::{Farm, MakeTransport};
 const RELEASE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a trial message may take to be stored.
 const TEST_WITHIN: Duration = Duration::from_secs(8);
+
+/// What commands of people need to know of the farm beyond its stored state.
+pub trait AboutFarm: Send + Sync + 'static {
+    /// The settings that hold now.
+    fn settings(&self) -> Arc<Settings>;
+
+    /// Why a build request waits, for people; none if it does not wait.
+    fn why_waits(&self, request: BuildRequestId) -> BoxFuture<'static, Option<String>>;
+}
 
 /// Gives the stored state of a name.
 pub type MakeState = Arc<dyn Fn(&str) -> ListenerState + Send + Sync>;
@@ -36,6 +46,8 @@ pub struct StatusOptions {
     pub own_state: MakeState,
     /// What must not be told.
     pub masks: SharedMasks,
+    /// What commands need to know.
+    pub about: Arc<dyn AboutFarm>,
     /// The supervisor above; its arbiter is where notifiers run.
     pub parent: Supervisor,
 }
@@ -136,6 +148,7 @@ impl StatusLayer {
                 control: options.control.clone(),
                 own_state: (options.own_state)(&format!("{}/{name}", notifier.kind())),
                 masks: options.masks.clone(),
+                about: options.about.clone(),
                 supervisor: supervisor.clone(),
             }),
         };

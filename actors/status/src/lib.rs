@@ -26,6 +26,6 @@ pub mod webhook;
 
 pub use console::{ConsoleListener, Print};
 pub use farm_metrics::{FarmCounters, FarmMetrics};
-pub use layer::{MakeState, StatusLayer, StatusOptions, TestError, TestTransports};
+pub use layer::{AboutFarm, MakeState, StatusLayer, StatusOptions, TestError, TestTransports};
 pub use notice::{BuildNotice, Notice};
 pub use transport::{Farm, MakeTransport, Outgoing, SendError, Sent, Transport};

@@ -28,6 +28,10 @@ pub trait Transport: Send + 'static {
         None
     }
 
+    /// Told at each birth of the notifier: whether this master is the one that runs it. What keeps a connection open keeps it while
+    /// that is true.
+    fn while_claimed(&mut self, _claimed: watch::Receiver<bool>) {}
+
     /// What it wants to say of itself in the tree of actors, such as whether it is connected.
     fn observe(&self) -> serde_json::Value {
         serde_json::Value::Null

@@ -109,7 +109,8 @@ impl Enrich<'_> {
         }
     }
 
-    async fn build(&self, facts: &Facts, event: BuildEvent) -> Result<BuildNotice, DataError> {
+    /// What a message about a build says.
+    pub async fn build(&self, facts: &Facts, event: BuildEvent) -> Result<BuildNotice, DataError> {
         let (build, builder, buildset) = (&facts.build, &facts.builder, &facts.buildset);
         let story = Story::read(self.ro, self.notifier, facts).await?;
         let bad = build.results.is_some_and(|it| !is_good(it));

@@ -16,10 +16,10 @@
 pub mod decide;
 pub mod enrich;
 mod error_line;
-mod facts;
+pub(crate) mod facts;
 mod history;
 mod intake;
-mod links;
+pub(crate) mod links;
 mod missing;
 mod outbox;
 mod pace;
@@ -91,9 +91,10 @@ impl Notifier {
         }
     }
 
-    fn begin(&mut self, transport: Box<dyn Transport>) {
+    fn begin(&mut self, mut transport: Box<dyn Transport>) {
         let (told, claimed) = watch::channel(false);
         self.claimed = claimed.clone();
+        transport.while_claimed(claimed.clone());
         let (plan, state, outbox) = (self.plan.clone(), self.state.clone(), self.outbox.clone());
         let intake = Intake::new(plan.clone(), state.clone(), outbox.clone(), transport.wishes(), told);
         let sender = Sender::new(plan, state, outbox, transport, self.runtime.clone());

@@ -1,0 +1,173 @@
+//! Announcements: to whom a message goes, and when it counts as sent.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use greenroom_config::{Irc, Mode};
+use greenroom_runtime::Front;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::announce::Style;
+use super::connection::{IrcConnection, Parts, Say};
+use super::driver::Status;
+use super::events::EventWord;
+use super::wishes::{WishBook, Wishes};
+use crate::notice::{BuildNotice, Notice};
+use crate::transport::{Outgoing, SendError, Sent, Transport};
+
+/// How long a connection is waited for before the attempt counts as failed; the next begins at once.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(20);
+/// How soon the next attempt begins, since it is waiting that fails.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How soon another attempt is worth while when no channel would have us.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// How long the connection may take to say it. The notifier's own `timeout` is shorter, unless somebody set it higher.
+const SAID_WITHIN: Duration = Duration::from_secs(3_600);
+
+/// Carries notices to channels and people.
+pub struct IrcTransport {
+    parts: Arc<Parts>,
+    front: Front<IrcConnection>,
+    status: watch::Receiver<Status>,
+    style: Style,
+}
+
+impl IrcTransport {
+    /// Over this connection.
+    pub fn new(parts: Arc<Parts>, front: Front<IrcConnection>) -> Self {
+        let style = Style { colors: parts.desk.config.colors };
+        let status = parts.status.subscribe();
+        Self { parts, front, status, style }
+    }
+
+    async fn announce(&mut self, message: Arc<Outgoing>) -> Result<Sent, SendError> {
+        let desk = self.parts.desk.clone();
+        let wishes = desk.book.now();
+        let places = readers(&message.notice, &desk.config, &desk.configured, &wishes);
+        let Readers { to, muted } = places;
+        if to.is_empty() {
+            let why = match muted.is_empty() {
+                true => "nobody wants to hear of it".to_owned(),
+                false => format!("muted in {}", muted.join(", ")),
+            };
+            return Err(SendError::Nobody { why });
+        }
+        self.connected().await?;
+        let lines = self.style.lines(&message);
+        let lines: Vec<_> = to.into_iter().map(|place| (place, lines.clone())).collect();
+        let said = self.front.ask_within(SAID_WITHIN, Say { lines }).await;
+        let spoken = match said {
+            Ok(Ok(spoken)) => spoken,
+            Ok(Err(lost)) => return Err(later(lost.0)),
+            Err(error) => return Err(later(format!("the connection: {error}"))),
+        };
+        forget_absent(&desk.book, &spoken.refused).await;
+        let refusals: Vec<String> =
+            spoken.refused.iter().map(|(place, why)| format!("{place}: {why}")).collect();
+        let refusals = refusals.join("; ");
+        if spoken.delivered.is_empty() {
+            let why = format!("refused by {refusals}");
+            return Err(SendError::Later { why, retry_after: Some(REFUSED_AGAIN_AFTER) });
+        }
+        let note = (!refusals.is_empty()).then(|| format!("not to {refusals}"));
+        Ok(Sent { target: spoken.delivered.join(", "), note })
+    }
+
+    /// Waits until we are in our channels, or know that they would not have us.
+    async fn connected(&mut self) -> Result<(), SendError> {
+        match timeout(CONNECTED_WITHIN, self.status.wait_for(|it| it.settled)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => {
+                let status = self.parts.status.borrow();
+                let why = status.last_error.clone().unwrap_or_else(|| format!("still {}", status.state));
+                Err(later(format!("not connected: {why}")))
+            }
+        }
+    }
+}
+
+fn later(why: String) -> SendError {
+    SendError::Later { why, retry_after: Some(AGAIN_AFTER) }
+}
+
+impl Transport for IrcTransport {
+    fn send(&mut self, message: Arc<Outgoing>) -> BoxFuture<'_, Result<Sent, SendError>> {
+        Box::pin(self.announce(message))
+    }
+
+    fn wishes(&self) -> Option<watch::Receiver<Vec<Mode>>> {
+        Some(self.parts.desk.book.modes())
+    }
+
+    fn while_claimed(&mut self, claimed: watch::Receiver<bool>) {
+        self.parts.claims.send_replace(claimed);
+    }
+
+    fn observe(&self) -> serde_json::Value {
+        let status = self.status.borrow();
+        json!({"state": status.state, "nick": status.nick})
+    }
+}
+
+/// Who hears a message.
+#[derive(Debug, PartialEq, Eq)]
+struct Readers {
+    to: Vec<String>,
+    /// Who would, were we not to be quiet there.
+    muted: Vec<String>,
+}
+
+/// The channels where we are to be and everybody with wishes, as far as the message is what they want to hear.
+fn readers(notice: &Notice, config: &Irc, configured: &BTreeSet<EventWord>, wishes: &Wishes) -> Readers {
+    let mut all: Vec<(String, BTreeSet<EventWord>)> = Vec::new();
+    let case = super::names::CaseMapping::Rfc1459;
+    for channel in wishes.channels(&config.channels) {
+        let is_configured = config.channels.iter().any(|it| case.same(&it.name, &channel.name));
+        let own = if is_configured { configured.clone() } else { BTreeSet::new() };
+        all.push((channel.name.clone(), wishes.events(&channel.name, &own)));
+    }
+    let trial = matches!(notice, Notice::Test(_));
+    for (place, events) in wishes.places().filter(|_| !trial) {
+        let listed = all.iter().any(|(known, _)| case.same(known, place));
+        // Wishes of a channel that we have left stay for when we come again.
+        if !listed && !super::names::is_channel(place) {
+            all.push((place.to_owned(), events.clone()));
+        }
+    }
+    let wanting = all.into_iter().filter(|(_, events)| wants(events, notice)).map(|(place, _)| place);
+    let (muted, to) = wanting.partition(|place: &String| wishes.muted(place));
+    Readers { to, muted }
+}
+
+fn wants(events: &BTreeSet<EventWord>, notice: &Notice) -> bool {
+    let fits = |build: &BuildNotice| events.iter().any(|it| it.fits(build));
+    match notice {
+        Notice::Build(build) => fits(build),
+        Notice::Buildset(buildset) => buildset.builds.iter().any(fits),
+        // One message for all is for whoever would have heard some of it.
+        Notice::Digest(_) => events.iter().any(|it| *it != EventWord::Worker),
+        // A worker's absence is told where it is configured, and to those who asked for it.
+        Notice::WorkerMissing(_) => events.contains(&EventWord::Worker),
+        Notice::Test(_) => true,
+    }
+}
+
+/// What a person who is gone had wished is forgotten: the next one of that nick did not ask for it.
+async fn forget_absent(book: &WishBook, refused: &[(String, String)]) {
+    let gone: Vec<&String> =
+        refused.iter().map(|(place, _)| place).filter(|it| !super::names::is_channel(it)).collect();
+    if gone.is_empty() {
+        return;
+    }
+    let forgotten = book.change(|wishes, _| {
+        gone.iter().for_each(|place| wishes.forget(place));
+        Ok(())
+    });
+    if let Err(why) = forgotten.await {
+        tracing::warn!(%why, "the wishes of somebody who is gone are still kept");
+    }
+}
