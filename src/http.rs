@@ -100,3 +100,42 @@ pub fn get_any(url: &str) -> Result<(bool, String)> {
         answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
     Ok((well, text))
 }
+
+/// Posts JSON that asks for an act, and asks again (under one key, so that it is done once) while the master cannot tell
+/// what came of it.
+pub fn act_json(url: &str, body: &Value) -> Result<Value> {
+    const TIMES: u32 = 8;
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let key = format!("{}-{}", std::process::id(), since.as_nanos());
+    let mut wait = std::time::Duration::from_millis(50);
+    for left in (0..TIMES).rev() {
+        let sent = agent()
+            .post(url)
+            .header("content-type", "application/json")
+            .header("accept", "application/json")
+            .header("idempotency-key", &key)
+            .send(body.to_string());
+        let mut answer = match sent {
+            Err(_) if left > 0 => None,
+            sent => Some(sent.with_context(|| format!("failed to reach {url}"))?),
+        };
+        if let Some(answer) =
+            answer.as_mut().filter(|it| left == 0 || !matches!(it.status().as_u16(), 503 | 504))
+        {
+            let text = answer
+                .body_mut()
+                .read_to_string()
+                .with_context(|| format!("failed to read the answer of {url}"))?;
+            return serde_json::from_str(&text)
+                .with_context(|| format!("the answer of {url} is not JSON: {}", text.trim()));
+        }
+        pause(wait);
+        wait *= 2;
+    }
+    bail!("{url} gave no answer")
+}
+
+#[allow(clippy::disallowed_methods, reason = "a command of one thread")]
+fn pause(time: std::time::Duration) {
+    std::thread::sleep(time);
+}

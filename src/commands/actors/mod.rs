@@ -159,7 +159,7 @@ fn act(master: &str, action: &str, name: &str, json: bool) -> Result<ExitCode> {
     let before = one(master, name)?.with_context(|| unknown(master, name))?;
     let url = http::under(master, &format!("api/v2/masters/{}", before["masterid"]))?;
     let request = json!({"jsonrpc": "2.0", "id": 1, "method": action, "params": {"name": name}});
-    let answer = http::post_json(&url, &request)?;
+    let answer = http::act_json(&url, &request)?;
     let done = &answer["result"];
     if done.is_null() {
         let error = &answer["error"]["message"];
