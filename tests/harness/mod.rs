@@ -9,6 +9,7 @@ mod git;
 mod process;
 mod record;
 mod rest;
+mod sinks;
 mod stock;
 mod wait;
 
@@ -16,7 +17,9 @@ pub use agent::Agent;
 pub use builds::{CANCELLED, EXCEPTION, FAILURE, RETRY, SUCCESS, WARNINGS, eight_builders, force_once};
 pub use farm::{Farm, Plan, binary};
 pub use git::Repository;
+pub use process::Process;
 pub use record::Record;
 pub use rest::Rest;
+pub use sinks::{HttpSink, Reply, SmtpSink};
 pub use stock::StockWorker;
 pub use wait::{eventually, patience};

@@ -182,7 +182,7 @@ impl fmt::Debug for Template {
 
 /// A fault of a template as a serde error, which becomes a fault at the key that names it.
 pub(crate) fn template_fault<E: serde::de::Error>(fault: TemplateFault) -> E {
-    let help = "docs/user-guide/notifiers.md lists the names that templates know";
+    let help = "docs/user-guide/webhooks.md lists the names that templates know";
     serde_fault(fault, help)
 }
 

@@ -13,6 +13,8 @@ mod github;
 mod gitlab;
 mod order;
 mod repository;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -136,7 +136,7 @@ impl Resolve for PublicOnly {
                 found.into_iter().partition(|it| address::is_public(it.ip()));
             match private.first() {
                 Some(address) if public.is_empty() => {
-                    Err(Box::new(PrivateAddress(format!("{} of {}", address.ip(), name.as_str()))).into())
+                    Err(PrivateAddress(format!("{} of {}", address.ip(), name.as_str())).into())
                 }
                 _ => Ok(Box::new(public.into_iter()) as Addrs),
             }

@@ -13,6 +13,8 @@ mod message;
 mod people;
 mod relay;
 mod render;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

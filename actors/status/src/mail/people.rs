@@ -104,8 +104,9 @@ fn address_of(config: &Mail, person: &str) -> Option<MailAddress> {
         }
     }
     written.or_else(|| {
-        let domain = &config.domain.as_ref()?.0;
-        MailAddress::parse(&format!("{name}@{domain}"))
+        // Who is written with something like an address, which is none, is not guessed at.
+        let domain = config.domain.as_ref().filter(|_| !person.contains(['<', '@']))?;
+        MailAddress::parse(&format!("{person}@{}", domain.0))
     })
 }
 

@@ -51,10 +51,24 @@ pub(super) fn render(config: &Mail, message: &Outgoing) -> Rendered {
     let plain = message.notice.subject();
     Rendered {
         subject: part(config.subject.as_ref(), &SUBJECT, &plain),
-        text: part(config.text_template.as_ref(), &TEXT, &plain),
+        text: without_gaps(&part(config.text_template.as_ref(), &TEXT, &plain)),
         html: part(config.html_template.as_ref(), &HTML, ""),
         fault,
     }
+}
+
+/// At most one empty line at a time: parts of a template that have nothing to say leave gaps.
+fn without_gaps(text: &str) -> String {
+    let mut tidy = String::with_capacity(text.len());
+    let mut empty = true;
+    for line in text.lines() {
+        if !line.trim().is_empty() || !empty {
+            tidy.push_str(line);
+            tidy.push('\n');
+        }
+        empty = line.trim().is_empty();
+    }
+    tidy
 }
 
 /// Leaves the last lines of each log's end, as many as are configured.
@@ -117,6 +131,11 @@ mod tests {
             assert!(made.subject.starts_with("[Example CI] "), "{}", made.subject);
             assert!(made.text.len() > 60 && made.html.contains("</html>"));
             assert!(!made.text.contains("\n\n\n"), "no gaps: {}", made.text);
+            // For looking at them in a browser.
+            if let Some(dir) = std::env::var_os("RENDER_MAILS_TO") {
+                let name = format!("{}.html", message.notice.subject().replace([' ', '#'], "-"));
+                std::fs::write(std::path::Path::new(&dir).join(name), &made.html).unwrap();
+            }
         }
     }
 
