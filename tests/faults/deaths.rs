@@ -303,6 +303,13 @@ fn an_actor_without_a_grant_of_its_own_escalates_at_once() {
     assert!(farm.master_log().contains("over 3 restarts of broker within 1m; broker ended 4 times"));
 }
 
+fn spread(mut times: Vec<f64>) -> String {
+    times.sort_by(f64::total_cmp);
+    let at = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
+    let shown = |part| at(part).map_or_else(|| "-".to_owned(), |it| format!("{it:.2}"));
+    format!("p50 {:>7} p99 {:>7} of {:>2}", shown(50), shown(99), times.len())
+}
+
 /// Prints how long each kind is away. Run it alone: `cargo test --release -p greenroom --test system -- --ignored restart_times --nocapture`.
 #[test]
 #[ignore = "a measurement"]
@@ -318,15 +325,18 @@ fn restart_times() {
             format!("[supervision.kinds.{kind}]\nintensity = 100000\nbackoff = {{ min = \"{backoff}\", max = \"{backoff}\" }}\n")
         });
         let scene = Scene::set(&(patience + vital + &each.collect::<String>()));
-        println!("backoff {backoff}, {ROUNDS} panics each under load: death → running again, ms");
+        println!("backoff {backoff}, {ROUNDS} panics each under load: death → …, ms");
         for kind in kinds {
             let name = scene.name_of(kind);
-            let mut times: Vec<f64> = (0..ROUNDS)
-                .map(|_| scene.farm.trouble("panic", &name)["back_ms"].as_f64().expect("a time"))
-                .collect();
-            times.sort_by(f64::total_cmp);
-            let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)];
-            println!("{kind:<26} p50 {:>8.2}  p99 {:>8.2}", at(50), at(99));
+            let (mut back, mut served) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                back.extend(scene.farm.trouble("panic", &name)["back_ms"].as_f64());
+                // of the time before: by now it has handled something, if there was anything to do
+                let actor = scene.farm.actor(&name).expect("it lives");
+                let exits = actor["exits"].as_array().expect("exits");
+                served.extend(exits.iter().nth_back(1).and_then(|it| it["served_ms"].as_f64()));
+            }
+            println!("{kind:<26} running {}  first message {}", spread(back), spread(served));
         }
         scene.ends_well(false);
     }

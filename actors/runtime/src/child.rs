@@ -113,6 +113,8 @@ struct BirthCell {
     alive: Cell<bool>,
     /// It did not look for letters at the last poll: a handler lets nothing else be handled.
     waits: Cell<bool>,
+    /// It has handled a message.
+    serves: Cell<bool>,
     /// The message that was opened last.
     opened: Cell<&'static str>,
     tasks: Rc<TaskSet>,
@@ -218,6 +220,9 @@ impl<A: Supervised> Reader<A> {
         self.cell.opened.set(message);
         if letter.open(act, ctx) {
             self.shared.vital.count(message, begun.elapsed());
+            if !self.cell.serves.replace(true) {
+                self.shared.vital.set_serving();
+            }
         }
         self.cell.deadline.set(None);
     }
@@ -258,6 +263,7 @@ impl<A: Supervised> Living<A> {
             stop_sent: Cell::new(false),
             alive: Cell::new(false),
             waits: Cell::new(false),
+            serves: Cell::new(false),
             opened: Cell::new(""),
             tasks,
         });
@@ -566,9 +572,11 @@ fn record<A: Supervised>(
         birth: life.births,
         lived_ms: u64::try_from(lived.as_millis()).unwrap_or(u64::MAX),
         back_ms: None,
+        served_ms: None,
     };
     life.last = Some(ending.clone());
     life.died = Some(Instant::now());
+    life.unserved_since = life.died;
     remember(&mut life.exits, exit.clone());
     drop(life);
     if ending.is_bad() {

@@ -86,6 +86,8 @@ pub struct Exit {
     pub lived_ms: u64,
     /// How long it took from this end until the next birth ran, in milliseconds; none if none runs yet.
     pub back_ms: Option<f64>,
+    /// How long it took from this end until a later birth had handled its first message, in milliseconds.
+    pub served_ms: Option<f64>,
 }
 
 /// The text of a panic.

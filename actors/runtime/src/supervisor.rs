@@ -487,6 +487,7 @@ impl Supervisor {
             birth,
             lived_ms: u64::try_from(lived.as_millis()).unwrap_or(u64::MAX),
             back_ms: None,
+            served_ms: None,
         };
         let Some(parent) = &self.0.parent else {
             remember(&mut lock(&self.0.book).exits, exit);

@@ -98,6 +98,8 @@ pub(crate) struct Life {
     pub(crate) last: Option<Ending>,
     /// When the last birth ended, until another runs.
     pub(crate) died: Option<Instant>,
+    /// When the last birth ended, until another has handled a message.
+    pub(crate) unserved_since: Option<Instant>,
     /// No birth lives, and none begins before an order.
     pub(crate) parked: bool,
     /// Restarts within the period, if they are counted apart from those of its siblings.
@@ -169,6 +171,7 @@ impl Vital {
                 exits: VecDeque::new(),
                 last: None,
                 died: None,
+                unserved_since: None,
                 parked: false,
                 restarts: VecDeque::new(),
                 cut_off: None,
@@ -301,6 +304,14 @@ impl Vital {
             }
         }
         self.set_state(State::Running, None);
+    }
+
+    /// A birth has handled its first message; says in the last exit how long that took.
+    pub(crate) fn set_serving(&self) {
+        let mut life = lock(&self.life);
+        if let (Some(since), Some(exit)) = (life.unserved_since.take(), life.exits.back_mut()) {
+            exit.served_ms = Some(since.elapsed().as_secs_f64() * 1000.0);
+        }
     }
 
     pub(crate) fn set_parked(&self, parked: bool) {

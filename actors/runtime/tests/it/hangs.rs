@@ -34,11 +34,13 @@ async fn a_handler_that_never_ends_is_noticed_and_the_actor_is_born_again() {
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(3) && took < Duration::from_millis(3010), "{took:?}");
     front.wait_ready(SOON).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(front.ask(Add(1)).await, Ok(1));
     let report = world.snapshot().into_iter().find(|it| it.name == "probe").unwrap();
     let exit = &report.exits[0];
     assert_eq!(exit.kind, "hung");
     assert!(exit.message.starts_with("no sign of life for 3s"), "{}", exit.message);
+    assert!(exit.served_ms.is_some_and(|it| it >= 1000.0), "{exit:?}");
     assert!(exit.lived_ms >= 3000 && exit.back_ms.is_some_and(|it| it <= 60.0), "{exit:?}");
     assert_eq!(report.restarts, 1, "it counts as a bad end");
     world.finish().await;
