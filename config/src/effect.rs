@@ -1,5 +1,7 @@
 //! Warnings about keys that change nothing, and steps that never run.
 
+use figment::value::{Dict, Value};
+
 use crate::expr::Run;
 use crate::extract::{Parts, Report, dotted};
 use crate::fault::Fault;
@@ -16,6 +18,47 @@ pub(crate) fn check(parts: &Parts, report: &mut Report<'_>) {
             results(&at, it, report);
         }
         after_the_end(&steps, builder, report);
+    }
+}
+
+/// Warns of parameters that no text of a recipe speaks of.
+pub(crate) fn unused_parameters<'a>(
+    names: impl Iterator<Item = &'a String>,
+    body: &Dict,
+    at: &[String],
+    report: &mut Report<'_>,
+) {
+    let mut texts = Vec::new();
+    body.values().for_each(|it| collect_texts(it, &mut texts));
+    let names: Vec<(&String, String)> = names.map(|it| (it, it.replace('-', "_"))).collect();
+    let spoken: Vec<&str> = texts.iter().flat_map(|it| spoken(it)).collect();
+    // The whole of `param` may be any of them; a name that is none of them was to be one.
+    if spoken.iter().any(|it| !names.iter().any(|(_, name)| name == it)) {
+        return;
+    }
+    for (name, member) in names.iter().filter(|(_, it)| !spoken.contains(&it.as_str())) {
+        let fault = Fault::warning("unused", format!("the recipe never speaks of its parameter `{name}`"));
+        let at = [at, &["parameters".to_owned(), (*name).clone()]].concat();
+        report.push(&at, true, fault.help(format!("write ${{{{ param.{member} }}}} where it counts")));
+    }
+}
+
+/// The names behind `param.` in a text; empty where `param` is used otherwise.
+fn spoken(text: &str) -> Vec<&str> {
+    let found = text.match_indices("param").map(|(at, it)| {
+        let rest = text[at + it.len()..].strip_prefix('.').unwrap_or_default();
+        &rest[..rest.find(|it: char| !it.is_ascii_alphanumeric() && it != '_').unwrap_or(rest.len())]
+    });
+    found.collect()
+}
+
+/// All texts in a value.
+fn collect_texts<'a>(value: &'a Value, into: &mut Vec<&'a str>) {
+    match value {
+        Value::String(_, text) => into.push(text),
+        Value::Dict(_, table) => table.values().for_each(|it| collect_texts(it, into)),
+        Value::Array(_, list) => list.iter().for_each(|it| collect_texts(it, into)),
+        _ => {}
     }
 }
 

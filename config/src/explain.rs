@@ -19,6 +19,64 @@ pub fn suggest(code: &str) -> String {
     crate::fault::suggest(code, CODES.iter().map(|it| it.code))
 }
 
+/// The head of the reference page.
+const HEAD: &str = "\
+# What `greenroom check` says
+
+`greenroom check` reads everything that a master would read and names all faults and warnings at once. This page is
+generated from the program (`greenroom check --explain CODE` says the same of one code).
+
+| exit code | |
+|---|---|
+| 0 | the configuration can be used (with or without warnings) |
+| 1 | it cannot; with `--deny-warnings` also when there is a warning |
+| 2 | the command line was not understood |
+
+## For programs: `--json`
+
+One JSON object on one line:
+
+| field | |
+|---|---|
+| `version` | 1; it grows when a field goes or changes its meaning, not when one is added |
+| `ok` | whether the exit code is 0 |
+| `errors`, `warnings` | how many there are of each |
+| `counts` | `builders`, `workers`, `schedulers`, `change_sources`: how many there are; null when there is an error |
+| `faults` | a list, in the order of layers and lines |
+
+Each of the faults:
+
+| field | |
+|---|---|
+| `severity` | `error` or `warning` |
+| `code` | one of the codes below; stable |
+| `message` | what is wrong, in a lower-case fragment |
+| `key` | the key that it is about, such as `builders.linux.steps[0].timeout`; may be empty |
+| `file` | the file's path, `environment` or `--set`; null when it stands nowhere |
+| `line`, `column` | where it begins, from 1, columns in characters; null without `file` |
+| `end_line`, `end_column` | just behind its end |
+| `value` | what stands there, shortened, secrets blotted out |
+| `notes` | what explains it: each with `message`, `file`, `line`, `column`, `end_line`, `end_column` |
+| `help` | what to do about it, or null |
+
+As annotations of a GitHub workflow, for instance:
+
+```console
+$ greenroom check --json | jq -r '.faults[] | \"::\\(.severity) file=\\(.file),line=\\(.line),col=\\(.column)::\\(.message)\"'
+```
+
+## Codes
+";
+
+/// The reference of all codes, in Markdown; committed as `docs/reference/check.md`.
+pub fn reference() -> String {
+    let mut page = HEAD.to_owned();
+    for it in CODES {
+        page.push_str(&format!("\n### `{}`\n\n{}\n", it.code, it.text));
+    }
+    page
+}
+
 const fn code(code: &'static str, text: &'static str) -> Code {
     Code { code, text }
 }
@@ -96,6 +154,10 @@ pub const CODES: &[Code] = &[
         "no-worker",
         "No worker can run a builder's builds, so that its requests would wait for ever. `[workers.local]` with `kind = \"local\"` is a \
          worker on the master's own machine.",
+    ),
+    code(
+        "notifier",
+        "Keys of a notifier that do not go together, such as a user without a password, or a certificate without TLS. The message says which.",
     ),
     code(
         "open-to-all",

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use crate::effect::unused_parameters;
 use crate::extract::Report;
 use crate::fault::{Fault, suggest};
 use crate::fold::to_json;
@@ -16,7 +18,7 @@ const NOT_IN_RECIPES: &[&str] = &["recipe", "with", "matrix", "enabled"];
 const MERGED: &[&str] = &["env", "properties"];
 
 /// One parameter: `NAME = default`, or a table with these keys.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Parameter {
     /// What it holds; that of the default when left out, or else text.
@@ -30,7 +32,7 @@ pub struct Parameter {
 }
 
 /// What a parameter of a recipe holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ParameterKind {
     /// Text.
@@ -122,6 +124,7 @@ pub(crate) fn read(tables: &Dict, report: &mut Report<'_>) -> BTreeMap<String, R
             );
         }
         if let Some(parameters) = parameters {
+            unused_parameters(parameters.keys(), &body, &at, report);
             recipes.insert(name.clone(), Recipe { parameters, body });
         }
     }

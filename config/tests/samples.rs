@@ -33,7 +33,7 @@ fn no_sample_is_forgotten() {
     let mut found: Vec<String> =
         std::fs::read_dir(dir).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
     found.sort();
-    assert_eq!(found, ["minimal.toml", "team.toml"]);
+    assert_eq!(found, ["greenroom.toml", "minimal.toml", "notices.json", "team.toml"]);
 }
 
 /// The texts between ```` ```toml ```` and ```` ``` ````, with the lines they begin on.

@@ -37,6 +37,11 @@ fn the_committed_reference_is_that_of_the_program() {
     committed("docs/reference/configuration.md", &schema::reference());
 }
 
+#[test]
+fn the_committed_reference_of_codes_is_that_of_the_program() {
+    committed("docs/reference/check.md", &greenroom_config::explain::reference());
+}
+
 struct Checker(Schemas, SchemaIndex);
 
 impl Checker {

@@ -172,6 +172,26 @@ fn what_nothing_refers_to() {
 }
 
 #[test]
+fn parameters_that_their_recipe_never_speaks_of() {
+    let recipe = |run: &str| {
+        format!(
+            "[recipes.r]\nsteps = [{{ run = \"{run}\" }}]\n[recipes.r.parameters]\nx = 1\nx-y = 'a'\n[builders.u]\nrecipe = 'r'\n"
+        )
+    };
+    check(&recipe("make ${{ param.x }} ${{ param.x_y }}"), &[]);
+    check(
+        &recipe("make ${{ param.x_y }}"),
+        &["4:1 unused: the recipe never speaks of its parameter `x` (write ${{ param.x }} where it counts)"],
+    );
+    check(
+        &recipe("make ${{ param.x }}"),
+        &[
+            "5:1 unused: the recipe never speaks of its parameter `x-y` (write ${{ param.x_y }} where it counts)",
+        ],
+    );
+}
+
+#[test]
 fn steps_behind_the_end() {
     let note = "note 1: `builders.x.steps[0]` always fails and ends the build (halt-on-failure)";
     let never =

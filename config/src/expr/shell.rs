@@ -4,7 +4,126 @@
 //! is misjudged costs a wrong word, not an execution. What is refused here are the places where the shell itself would
 //! evaluate a value, or would not look at the variable at all.
 
+use serde::Deserialize;
+
 use super::template::Segment;
+
+/// What reads the text of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+
+pub enum Shell {
+    /// `sh -c`.
+    Sh,
+    /// `bash -c`.
+    Bash,
+    /// `cmd /c`, on Windows.
+    Cmd,
+    /// `powershell -Command` on Windows, `pwsh -Command` elsewhere.
+    Powershell,
+}
+
+impl Shell {
+    /// The command for a script; none where the worker's own shell is this one.
+    pub fn argv(self, script: &str, windows: bool) -> Option<Vec<String>> {
+        let words: &[&str] = match (self, windows) {
+            (Shell::Sh, false) | (Shell::Cmd, true) => return None,
+            (Shell::Sh, true) => &["sh", "-c"],
+            (Shell::Bash, _) => &["bash", "-c"],
+            (Shell::Cmd, false) => &["cmd", "/d", "/c"],
+            (Shell::Powershell, true) => &["powershell", "-NoProfile", "-NonInteractive", "-Command"],
+            (Shell::Powershell, false) => &["pwsh", "-NoProfile", "-NonInteractive", "-Command"],
+        };
+        Some(words.iter().copied().chain([script]).map(str::to_owned).collect())
+    }
+
+    /// What stands in its script for a variable: alone, and within double quotes.
+    pub(super) fn reference(self, name: &str, quoted: bool) -> String {
+        match (self, quoted) {
+            (Shell::Powershell, _) => format!("${{env:{name}}}"),
+            (_, true) => format!("${{{name}}}"),
+            (_, false) => format!("\"${{{name}}}\""),
+        }
+    }
+}
+
+const CMD: Place = Place::Refused {
+    message: "`cmd` would read the value as a part of the command",
+    help: "use shell = \"powershell\", or give the value by `env` and quote it",
+};
+const POWERSHELL_SINGLE: Place = Place::Refused {
+    message: "inside single quotes PowerShell would read the variable's name",
+    help: "use double quotes, or end the single quotes before the expression",
+};
+const POWERSHELL_AGAIN: Place = Place::Refused {
+    message: "this script has a command that reads its arguments again as a command",
+    help: "leave Invoke-Expression, `powershell -Command` and `cmd /c` out of steps with expressions; or, if the value is trusted, say raw(…)",
+};
+/// Words that make PowerShell or another shell read a text again.
+const POWERSHELL_EVAL: &[&str] = &[
+    "invoke-expression",
+    "iex",
+    "scriptblock",
+    "cmd",
+    "cmd.exe",
+    "powershell",
+    "powershell.exe",
+    "pwsh",
+    "invoke-command",
+    "start-process",
+];
+
+/// The place of each expression in a script of any shell, in order.
+pub(super) fn places_in(shell: Option<Shell>, segments: &[Segment]) -> Vec<Place> {
+    match shell {
+        None | Some(Shell::Sh | Shell::Bash) => places(segments),
+        Some(Shell::Cmd) => {
+            segments.iter().filter(|it| matches!(it, Segment::Expr(..))).map(|_| CMD).collect()
+        }
+        Some(Shell::Powershell) => powershell_places(segments),
+    }
+}
+
+/// In PowerShell a variable is expanded everywhere but within single quotes, and never read again as text of the script.
+fn powershell_places(segments: &[Segment]) -> Vec<Place> {
+    let text: String = segments
+        .iter()
+        .filter_map(|it| match it {
+            Segment::Text(text) => Some(text.as_str()),
+            Segment::Expr(..) => None,
+        })
+        .collect();
+    let lower = text.to_lowercase();
+    let mut words = lower.split(|it: char| !(it.is_alphanumeric() || it == '-' || it == '.'));
+    if words.any(|it| POWERSHELL_EVAL.contains(&it)) {
+        return segments
+            .iter()
+            .filter(|it| matches!(it, Segment::Expr(..)))
+            .map(|_| POWERSHELL_AGAIN)
+            .collect();
+    }
+    let (mut places, mut quote, mut escaped, mut comment) = (Vec::new(), None, false, false);
+    for segment in segments {
+        let Segment::Text(text) = segment else {
+            let place = if quote == Some('\'') { POWERSHELL_SINGLE } else { Place::Expanding };
+            places.push(if escaped { BACKSLASH } else { place });
+            escaped = false;
+            continue;
+        };
+        for char in text.chars() {
+            match (quote, char) {
+                _ if escaped => escaped = false,
+                (None, _) if comment => comment = char != '\n',
+                (None | Some('"'), '`') => escaped = true,
+                (None, '#') => comment = true,
+                (None, '\'' | '"') => quote = Some(char),
+                (Some(open), _) if open == char => quote = None,
+                _ => {}
+            }
+        }
+    }
+    places
+}
 
 /// A place of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

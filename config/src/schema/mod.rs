@@ -13,7 +13,7 @@ use tables::{Kind, Section};
 
 /// The JSON schema of one file of the configuration (draft 7, which all editors know).
 pub fn json() -> Value {
-    let mut properties = Map::new();
+    let mut properties = Map::from_iter([("include".to_owned(), tables::include())]);
     for section in tables::sections() {
         properties.insert(section.name.to_owned(), section_schema(&section));
     }
@@ -42,6 +42,12 @@ pub fn reference() -> String {
 
 fn section_schema(section: &Section) -> Value {
     let mut entries: Vec<Value> = section.kinds.iter().map(|kind| entry_schema(section, kind)).collect();
+    for entry in entries.iter_mut().filter(|_| section.keyed) {
+        if section.name == "builders" || section.name == "recipes" {
+            allow_expressions(entry);
+        }
+        entry["properties"]["enabled"] = tables::enabled();
+    }
     let mut entry = if entries.len() == 1 { entries.remove(0) } else { json!({ "oneOf": entries }) };
     if section.keyed {
         entry = json!({ "type": "object", "additionalProperties": entry });
@@ -68,7 +74,9 @@ fn entry_schema(section: &Section, kind: &Kind) -> Value {
         }
     }
     entry["type"] = "object".into();
-    entry["additionalProperties"] = false.into();
+    if entry.get("additionalProperties").is_none() {
+        entry["additionalProperties"] = false.into();
+    }
     entry["description"] = kind.about.into();
     if let Some(table) = entry.as_object_mut() {
         table.remove("required");
@@ -77,4 +85,32 @@ fn entry_schema(section: &Section, kind: &Kind) -> Value {
         }
     }
     entry
+}
+
+/// Keys whose value `param` and `matrix` cannot give, since they are used before these are known.
+const NOT_FOLDED: &[&str] = &["steps", "kind", "recipe", "with", "matrix", "parameters", "enabled"];
+
+/// In builders and recipes an expression over `param` or `matrix` may stand for any value: a duration, a list, true or false.
+fn allow_expressions(entry: &mut Value) {
+    for (name, key) in entry["properties"].as_object_mut().into_iter().flatten() {
+        if name == "steps" {
+            for step in key["items"]["oneOf"].as_array_mut().into_iter().flatten() {
+                allow_expressions(step);
+            }
+        }
+        if NOT_FOLDED.contains(&name.as_str()) {
+            continue;
+        }
+        let plain = (key["type"] == "string" && key.get("pattern").is_none())
+            || key.get("type").is_none() && key.get("oneOf").is_none();
+        let Some(table) = key.as_object_mut().filter(|_| !plain) else { continue };
+        let outer = ["description", "default", "x-form"].map(|it| (it, table.remove(it)));
+        let mut whole = json!({ "anyOf": [&*table, { "type": "string", "pattern": "\\$\\{\\{" }] });
+        for (name, value) in outer {
+            if let Some(value) = value {
+                whole[name] = value;
+            }
+        }
+        *key = whole;
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
-use super::tables::{Section, steps};
+use super::tables::{Section, enabled, include, steps};
 
 const HEAD: &str = "\
 # Configuration reference
@@ -25,6 +25,9 @@ All tables and keys of a configuration file, with their types and defaults. This
 /// Writes it.
 pub(super) fn write(sections: &[Section]) -> String {
     let mut page = HEAD.to_owned();
+    let about = "Before all tables: files that belong to this one, and in every table with a name of its own whether it counts.";
+    heading(&mut page, 2, "`include`, `enabled`", about);
+    keys(&mut page, &json!({ "properties": { "include": include(), "enabled": enabled() } }));
     for section in sections {
         let name =
             if section.keyed { format!("[{}.NAME]", section.name) } else { format!("[{}]", section.name) };
@@ -63,8 +66,17 @@ fn heading(page: &mut String, level: usize, title: &str, about: &str) {
 
 /// A table of keys.
 fn keys(page: &mut String, object: &Value) {
-    let Some(properties) = object["properties"].as_object().filter(|it| !it.is_empty()) else { return };
+    let empty = Map::new();
+    let properties = object["properties"].as_object().unwrap_or(&empty);
+    let any = Some(&object["additionalProperties"]).filter(|it| it.is_object());
+    if properties.is_empty() && any.is_none() {
+        return;
+    }
     let _ = writeln!(page, "\n| key | type | default | meaning |\n|---|---|---|---|");
+    if let Some(any) = any {
+        let about = any["description"].as_str().unwrap_or_default();
+        let _ = writeln!(page, "| *NAME* | {} |  | {} |", cell(&form(any)), cell(about));
+    }
     for (key, schema) in properties {
         let needed = object["required"].as_array().is_some_and(|it| it.iter().any(|it| it == key));
         let default = match schema.get("default") {

@@ -4,6 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use crate::recipes::Parameter;
 use crate::sections::builders::BuilderOptions;
 use crate::sections::change_sources::GitPoller;
 use crate::sections::database::Database;
@@ -15,6 +16,7 @@ use crate::sections::steps::{GitStep, SetPropertyStep, ShellStep, StepOptions};
 use crate::sections::supervision::Supervision;
 use crate::sections::workers::Worker;
 use crate::sections::www::Www;
+use crate::values::Secret;
 
 /// A section, `[NAME]` or `[NAME.…]`.
 pub(super) struct Section {
@@ -91,9 +93,24 @@ pub(super) fn sections() -> Vec<Section> {
         change_sources(make),
         schedulers(make),
         builders(make),
+        recipes(make),
+        secrets(make),
         notifiers(make),
         supervision(make),
     ]
+}
+
+/// `include`, which stands before all sections.
+pub(super) fn include() -> Value {
+    json!({
+        "type": ["string", "array"], "items": { "type": "string" }, "x-form": "file or list of files",
+        "description": "Files that this one brings along, relative to it; `*` stands for any. They are layers right before this file, which wins.",
+    })
+}
+
+/// The key that every table with a free name has.
+pub(super) fn enabled() -> Value {
+    json!({ "type": "boolean", "default": true, "description": "Whether this table counts; false is as if it were not there." })
 }
 
 fn change_sources(make: &mut Maker) -> Section {
@@ -143,19 +160,65 @@ pub(super) fn steps() -> Section {
     }
 }
 
+/// `steps`, in a builder or a recipe.
+fn list_of_steps() -> Value {
+    let steps = steps();
+    let entries: Vec<Value> = steps.kinds.iter().map(|kind| super::entry_schema(&steps, kind)).collect();
+    json!({
+        "type": "array", "minItems": 1, "items": { "oneOf": entries }, "x-form": "list of steps",
+        "description": "What a build does, in order: each `[[….steps]]` is a step. A builder needs some, its own or those of its recipe.",
+    })
+}
+
 fn builders(make: &mut Maker) -> Section {
     let mut section =
         make.keyed::<BuilderOptions>("builders", "What is built, step by step, and who may build it.");
-    let steps = steps();
-    let entries: Vec<Value> = steps.kinds.iter().map(|kind| super::entry_schema(&steps, kind)).collect();
-    if let Some(kind) = section.kinds.first_mut() {
-        kind.keys["properties"]["steps"] = json!({
-            "type": "array", "minItems": 1, "items": { "oneOf": entries }, "x-form": "list of steps",
-            "description": "What a build does, in order: each `[[builders.NAME.steps]]` is a step.",
-        });
-        kind.keys["required"] = json!(["steps"]);
-    }
+    let Some(kind) = section.kinds.first_mut() else { return section };
+    let keys = &mut kind.keys["properties"];
+    keys["steps"] = list_of_steps();
+    keys["recipe"] = json!({ "type": "string", "description": "The recipe that gives what this table does not say itself." });
+    keys["with"] = json!({ "type": "object", "description": "Values for the recipe's parameters." });
+    keys["matrix"] = json!({
+        "type": "object",
+        "x-form": "table of lists",
+        "description": "Makes a builder for each combination of values: each key is an axis, known as `matrix.AXIS` in expressions.",
+        "properties": {
+            "include": { "type": "array", "items": { "type": "object" }, "description": "Combinations besides those of the axes." },
+            "exclude": { "type": "array", "items": { "type": "object" }, "description": "Combinations (or parts of some) that are left out." },
+            "name": { "type": "string", "description": "The builders' names; made from the values when left out." },
+        },
+        "additionalProperties": { "type": "array" },
+    });
+    kind.keys["anyOf"] = json!([{ "required": ["steps"] }, { "required": ["recipe"] }]);
     section
+}
+
+fn recipes(make: &mut Maker) -> Section {
+    let mut section = make.keyed::<BuilderOptions>(
+        "recipes",
+        "Keys and steps that several builders have in common, with parameters.",
+    );
+    let parameter = make.keys::<Parameter>();
+    let Some(kind) = section.kinds.first_mut() else { return section };
+    kind.keys["properties"]["steps"] = list_of_steps();
+    kind.keys["properties"]["parameters"] = json!({
+        "type": "object",
+        "description": "What a builder may say by `with`, known as `param.NAME` in expressions: `NAME = DEFAULT`, or a table.",
+        "x-form": "table of defaults or tables",
+        "additionalProperties": { "anyOf": [{ "type": ["string", "number", "boolean", "array"] }, {
+            "type": "object", "additionalProperties": false, "properties": parameter["properties"],
+        }] },
+    });
+    section
+}
+
+fn secrets(make: &mut Maker) -> Section {
+    let about = "Values that are masked in logs and shown nowhere, known as `secret.NAME` in `env` and in `run` texts.";
+    let mut secret = make.keys::<Secret>();
+    secret["description"] = "A secret; its name has letters, digits, `-` and `_`.".into();
+    let keys = json!({ "additionalProperties": secret });
+    let kind = Kind { word: None, is_default: true, about, keys };
+    Section { name: "secrets", keyed: false, about, common: None, kinds: vec![kind] }
 }
 
 fn notifiers(make: &mut Maker) -> Section {
