@@ -10,6 +10,15 @@ use greenroom_config::explain;
 
 use super::ConfigFiles;
 
+/// What stands below the help.
+pub const AFTER: &str = "\
+Exit codes: 0 the configuration can be used; 1 it cannot, or it has warnings and these are denied; 2 the command line is not understood.
+
+Examples:
+  greenroom check                            greenroom.toml in this directory
+  greenroom check -c ci.toml -c local.toml   as a master with these files would read them
+  greenroom check --deny-warnings --json     for CI";
+
 /// What to check and how to say it.
 #[derive(Args)]
 pub struct Options {

@@ -23,6 +23,7 @@ impl Answer {
 pub struct Rest {
     agent: ureq::Agent,
     base: String,
+    port: u16,
 }
 
 impl Rest {
@@ -32,7 +33,12 @@ impl Rest {
             .http_status_as_error(false)
             .build()
             .into();
-        Self { agent, base: format!("http://127.0.0.1:{port}") }
+        Self { agent, base: format!("http://127.0.0.1:{port}"), port }
+    }
+
+    /// The port of its master.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// GETs a path such as `/health`.
