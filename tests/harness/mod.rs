@@ -9,6 +9,7 @@ mod git;
 mod process;
 mod record;
 mod rest;
+#[allow(dead_code, reason = "shared with the tests of the status layer")]
 mod sinks;
 mod stock;
 mod wait;

@@ -42,8 +42,11 @@ pub(crate) struct Context {
 pub(crate) fn transport(context: Context) -> MakeTransport {
     match context.notifier.kind.clone() {
         NotifierKind::Mail(mail) => {
-            let ro = context.ro.clone();
-            Arc::new(move || Ok(boxed(MailTransport::new(mail.clone(), Some(ro.clone()))?)))
+            let (ro, masks) = (context.ro.clone(), context.masks.clone());
+            Arc::new(move || {
+                let transport = MailTransport::new(mail.clone(), Some(ro.clone()))?;
+                Ok(boxed(transport.masked(masks.clone())))
+            })
         }
         NotifierKind::Webhook(webhook) => {
             let timeout = context.notifier.options.timeout.get();

@@ -1,6 +1,7 @@
 //! The failing step's log as an attached file: its end, as text.
 
 use greenroom_config::Mail;
+use greenroom_config::mask::Masks;
 use greenroom_data::Ro;
 use greenroom_model::{Log, LogKind};
 
@@ -11,13 +12,21 @@ const WINDOW: i64 = 500;
 
 /// The log's file name and its end, when one is to be attached and there is one. A log that cannot be read is left out: the mail
 /// links to it.
-pub(super) async fn attached(config: &Mail, ro: Option<&Ro>, notice: &Notice) -> Option<(String, Vec<u8>)> {
+pub(super) async fn attached(
+    config: &Mail,
+    ro: Option<&Ro>,
+    masks: &Masks,
+    notice: &Notice,
+) -> Option<(String, Vec<u8>)> {
     let (ro, build) = (ro?, notice.build()?);
     let step = build.step.as_ref().filter(|_| config.attach_log)?;
     let log = step.log.as_ref().filter(|it| it.num_lines > 0)?;
     let most = usize::try_from(config.attach_limit.bytes()).unwrap_or(usize::MAX);
     match end_of(ro, log, most).await {
-        Ok(text) => Some((file_name(build, &step.name, log), text)),
+        Ok(text) => {
+            let masked = masks.mask(&String::from_utf8_lossy(&text)).into_owned();
+            Some((file_name(build, &step.name, log), masked.into_bytes()))
+        }
         Err(error) => {
             tracing::warn!(build.id = build.build.0, error = %error, "a log cannot be attached");
             None

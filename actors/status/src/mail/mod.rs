@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use greenroom_config::mask::SharedMasks;
 use greenroom_config::{Mail, MailAddress};
 use greenroom_data::Ro;
 use serde_json::json;
@@ -40,6 +41,8 @@ pub struct MailTransport {
     post: Post,
     /// Where attached logs are read.
     ro: Option<Ro>,
+    /// What attached logs must not show: they were masked when they were stored, but not by secrets that came later.
+    masks: SharedMasks,
     /// Who has a message already whose other recipients were put off, in lower case, by the delivery's id.
     partly: BTreeMap<i64, BTreeSet<String>>,
     sent: u64,
@@ -52,7 +55,13 @@ impl MailTransport {
     /// A reason for people.
     pub fn new(config: Mail, ro: Option<Ro>) -> Result<Self, String> {
         let post = Post::new(&config)?;
-        Ok(Self { config, post, ro, partly: BTreeMap::new(), sent: 0 })
+        Ok(Self { config, post, ro, masks: SharedMasks::default(), partly: BTreeMap::new(), sent: 0 })
+    }
+
+    /// Masks attached logs by these.
+    #[must_use]
+    pub fn masked(self, masks: SharedMasks) -> Self {
+        Self { masks, ..self }
     }
 
     async fn mail(&mut self, message: &Outgoing) -> Result<Sent, SendError> {
@@ -64,7 +73,7 @@ impl MailTransport {
         if let Some(fault) = &rendered.fault {
             tracing::warn!(notifier.name = message.notifier, error = %fault, "a template failed; the built-in one was used");
         }
-        let log = log::attached(&self.config, self.ro.as_ref(), &message.notice).await;
+        let log = log::attached(&self.config, self.ro.as_ref(), &self.masks.current(), &message.notice).await;
         let parts =
             message::Parts { subject: rendered.subject, text: rendered.text, html: rendered.html, log };
         let mail = message::message(&self.config, message, &to, parts).map_err(SendError::never)?;
