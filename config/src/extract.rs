@@ -6,10 +6,11 @@ use std::path::Path;
 
 use figment::error::{Actual, Kind as ErrorKind};
 use figment::value::{Dict, Value};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::expand::Expanded;
-use crate::expr::with_constants;
+use crate::expr::{Shell, with_constants, with_shell};
 use crate::fault::{Fault, Place, suggest};
 use crate::fold::Misfit;
 use crate::places::Places;
@@ -670,11 +671,12 @@ fn step(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<Step>
     let options = report.read(&Value::from(common_part), path, &[]);
     let mut more = common;
     more.push("kind");
+    let shell = own.get("shell").and_then(|it| Shell::deserialize(it).ok());
     let own = Value::from(own);
-    let action = match kind.as_str() {
+    let action = with_shell(shell, || match kind.as_str() {
         "shell" => report.read::<ShellStep>(&own, path, &more).map(StepAction::Shell),
         "git" => report.read::<GitStep>(&own, path, &more).map(StepAction::Git),
         _ => report.read::<SetPropertyStep>(&own, path, &more).map(StepAction::SetProperty),
-    };
+    });
     Some(Step { options: options?, action: action? })
 }

@@ -9,12 +9,10 @@ use std::time::{Duration, Instant};
 
 use figment::value::{Dict, Value};
 
-use crate::expr::{Run, Template};
 use crate::extract::{Parts, Report, dotted};
 use crate::fault::Fault;
 use crate::mask::MIN_SECRET;
 use crate::sections::builders::Builder;
-use crate::sections::steps::StepAction;
 use crate::values::Secret;
 
 /// The section of secrets for expressions.
@@ -113,31 +111,15 @@ pub(crate) fn check(parts: &Parts, report: &mut Report<'_>) {
     {
         return;
     }
-    let used: BTreeSet<&str> = parts.builders.values().flat_map(used).collect();
+    let used: BTreeSet<&str> = parts.builders.values().flat_map(Builder::secrets).collect();
     let known: Vec<String> = report.secrets.keys().map(str::to_owned).collect();
     for key in known {
-        let Some(name) = key.strip_prefix("secrets.").filter(|it| !used.contains(it)) else { continue };
+        let unused = |it: &&str| !used.contains(it) && !it.starts_with('"');
+        let Some(name) = key.strip_prefix("secrets.").filter(unused) else { continue };
         let help = format!("write ${{{{ secret.{} }}}} in a `run` text or in `env`", name.replace('-', "_"));
         let fault = Fault::warning("unused", format!("no builder uses the secret `{name}`"));
         report.push(&named_at(name), true, fault.help(help));
     }
-}
-
-/// The names of all secrets in a builder.
-fn used(builder: &Builder) -> Vec<&str> {
-    let mut names: Vec<&str> = builder.options.env.values().flat_map(Template::secrets).collect();
-    for step in &builder.steps {
-        names.extend(step.options.env.values().flat_map(Template::secrets));
-        let run = match &step.action {
-            StepAction::Shell(it) => Some(&it.run),
-            StepAction::SetProperty(it) => it.run.as_ref(),
-            StepAction::Git(_) => None,
-        };
-        if let Some(Run::Script(script)) = run {
-            names.extend(script.secrets());
-        }
-    }
-    names
 }
 
 /// Reads secrets from where they are kept.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::secrets::Secrets;
 use crate::sections::builders::Builder;
 use crate::sections::change_sources::ChangeSource;
 use crate::sections::database::Database;
@@ -12,7 +13,7 @@ use crate::sections::schedulers::Scheduler;
 use crate::sections::supervision::Supervision;
 use crate::sections::workers::Worker;
 use crate::sections::www::Www;
-use crate::secrets::Secrets;
+use crate::values::Secret;
 
 /// The whole configuration. Comes from [`load`](crate::load) only, so what it holds has passed every check.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,12 @@ impl Settings {
             Some(names) => names.iter().map(String::as_str).collect(),
             None => self.workers.keys().map(String::as_str).collect(),
         }
+    }
+
+    /// The secrets that a builder's steps need, by name.
+    pub fn secrets_of(&self, builder: &Builder) -> Vec<(String, Secret)> {
+        let secret = |name: &str| Some((name.to_owned(), self.secrets.named(name)?.clone()));
+        builder.secrets().into_iter().filter_map(secret).collect()
     }
 
     /// The names of the builders that a scheduler asks.

@@ -91,13 +91,13 @@ fn keys() {
     check(
         with("[zzz]\n"),
         &[
-            "1:2 unknown-key: unknown section `zzz` [zzz] (there are: master, database, mq, www, supervision, workers, change-sources, schedulers, builders, notifiers)",
+            "1:2 unknown-key: unknown section `zzz` [zzz] (there are: master, database, mq, www, supervision, workers, change-sources, schedulers, builders, notifiers, recipes, secrets)",
         ],
     );
     check(
         with("top = 1\n"),
         &[
-            "1:1 unknown-key: unknown section `top` [top] (there are: master, database, mq, www, supervision, workers, change-sources, schedulers, builders, notifiers)",
+            "1:1 unknown-key: unknown section `top` [top] (there are: master, database, mq, www, supervision, workers, change-sources, schedulers, builders, notifiers, recipes, secrets)",
         ],
     );
     check(
@@ -545,7 +545,7 @@ fn expressions() {
     check(
         step("run = ['echo', '${{ secret.token }}']\n"),
         &[
-            "2:21 bad-value: there are no secrets in expressions yet [secret] (give it to the worker itself, such as in its environment or a file)",
+            "2:21 bad-value: there is no secret `token` [secret.token] (write [secrets.token] with file, env or command)",
         ],
     );
     check(

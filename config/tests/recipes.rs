@@ -182,7 +182,7 @@ fn faults_in_recipes_point_at_the_recipe_and_at_the_use() {
             "5:10 missing-key: the recipe `r` needs the parameter `d` ['r'] (add with = { d = … }) {2: `d` has no default}",
             "7:10 unknown-name: there is no recipe `q` ['q'] (did you mean `r`?)",
             "13:1 bad-value: the recipe has the steps of this builder [steps] (leave one of them out) {3: the steps of the recipe}",
-            "15:6 no-effect: `with` gives values to a recipe, and there is no `recipe` [x]",
+            "15:1 no-effect: `with` gives values to a recipe, and there is no `recipe` [with]",
         ],
     );
     check(

@@ -3,6 +3,8 @@
 //! In the program that is the link layer's `Workers`; in tests it is a scripted one. A command has an id that is stored
 //! before it is sent, so that a build which is born again asks for *that* command's end and never starts it twice.
 
+use std::fmt;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use greenroom_model::{LogId, WorkerId};
@@ -39,7 +41,7 @@ pub enum Program {
 }
 
 /// A program to run on a worker.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Execution {
     /// Absolute; made if it is missing.
     pub workdir: String,
@@ -51,6 +53,20 @@ pub struct Execution {
     pub timeout_s: Option<f64>,
     /// Killed after so many seconds in all.
     pub max_time_s: Option<f64>,
+}
+
+/// Without the values of the environment, which may be secrets.
+impl fmt::Debug for Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let env: Vec<&str> = self.env.iter().map(|it| it.0.as_str()).collect();
+        f.debug_struct("Execution")
+            .field("workdir", &self.workdir)
+            .field("program", &self.program)
+            .field("env", &env)
+            .field("timeout_s", &self.timeout_s)
+            .field("max_time_s", &self.max_time_s)
+            .finish()
+    }
 }
 
 /// A command.

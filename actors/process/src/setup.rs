@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use greenroom_config::Settings;
+use greenroom_config::values::Secret;
 use greenroom_data::{DataError, Hot, Rw};
 use greenroom_model::*;
 
@@ -25,6 +26,8 @@ pub(crate) struct Recipe {
     pub config: greenroom_config::Builder,
     /// The workers that may run it.
     pub workers: Vec<WorkerId>,
+    /// The secrets that its steps need.
+    pub secrets: Vec<(String, Secret)>,
 }
 
 /// A worker of the configuration with its stored identity.
@@ -84,12 +87,14 @@ impl Setup {
             let allowed = settings.workers_of(config).into_iter();
             let allowed: Vec<WorkerId> = allowed.filter_map(|it| ids.get(it).copied()).collect();
             let known = before.and_then(|it| it.recipes.get(&id));
-            let known = known.filter(|it| it.workers == allowed && it.config == *config);
+            let secrets = settings.secrets_of(config);
+            let known =
+                known.filter(|it| it.workers == allowed && it.config == *config && it.secrets == secrets);
             let recipe = match known {
                 Some(recipe) => Arc::clone(recipe),
                 None => {
                     let (name, config) = (name.clone(), config.clone());
-                    Arc::new(Recipe { id, name, config, workers: allowed })
+                    Arc::new(Recipe { id, name, config, workers: allowed, secrets })
                 }
             };
             recipes.insert(id, recipe);

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::program::NAMES;
+use super::shell::Shell;
 use crate::fault::suggest;
 
 /// The name of secrets in expressions.
@@ -67,6 +68,8 @@ struct Known {
     /// None: nothing is known, and every name may be one.
     secrets: Option<BTreeSet<String>>,
     constants: Constants,
+    /// What reads the script.
+    shell: Option<Shell>,
 }
 
 thread_local! {
@@ -92,6 +95,15 @@ pub(crate) fn with_secrets<T>(secrets: BTreeSet<String>, work: impl FnOnce() -> 
 /// Runs `work`, in which expressions see these values of `param` and `matrix`.
 pub(crate) fn with_constants<T>(constants: Constants, work: impl FnOnce() -> T) -> T {
     within(|known| known.constants = constants, work)
+}
+
+/// Runs `work`, in which scripts are for this shell.
+pub(crate) fn with_shell<T>(shell: Option<Shell>, work: impl FnOnce() -> T) -> T {
+    within(|known| known.shell = shell, work)
+}
+
+pub(super) fn shell() -> Option<Shell> {
+    KNOWN.with_borrow(|known| known.shell)
 }
 
 pub(super) fn constants() -> Vec<(&'static str, Json)> {

@@ -7,7 +7,8 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 
-use super::shell::{self, Place};
+use super::known;
+use super::shell::{self, Place, Shell};
 use super::template::{Secrets, Segment, evaluate, split, to_text};
 use super::{Expr, ExprError, Scope, Template};
 use crate::values::serde_fault;
@@ -34,6 +35,7 @@ pub enum Run {
 pub struct RunString {
     source: String,
     pieces: Vec<Piece>,
+    shell: Option<Shell>,
 }
 
 /// A script with the environment that its expressions became.
@@ -62,7 +64,8 @@ impl RunString {
             return Err(ExprError::new("a script cannot hold a NUL character", "", 0..text.len()));
         }
         let segments = split(text, Secrets::Allowed)?;
-        let mut places = shell::places(&segments).into_iter();
+        let shell = known::shell();
+        let mut places = shell::places_in(shell, &segments).into_iter();
         let mut pieces = Vec::with_capacity(segments.len());
         let (mut index, mut shown, mut at) = (0, String::new(), 0);
         for segment in segments {
@@ -88,7 +91,7 @@ impl RunString {
                         pieces.push(Piece::Text(folded));
                         continue;
                     }
-                    let reference = reference(place, index, &span)?;
+                    let reference = reference(shell, place, index, &span)?;
                     index += 1;
                     pieces.push(Piece::Text(reference));
                     pieces.push(Piece::Variable(expr, span));
@@ -96,7 +99,7 @@ impl RunString {
             }
         }
         shown.push_str(&text[at..]);
-        Ok(RunString { source: shown, pieces })
+        Ok(RunString { source: shown, pieces, shell })
     }
 
     /// The script, and the environment that its expressions became.
@@ -114,6 +117,11 @@ impl RunString {
             }
         }
         Ok(Rendered { script, env })
+    }
+
+    /// What is to read it; none: the worker's own shell.
+    pub fn shell(&self) -> Option<Shell> {
+        self.shell
     }
 
     /// The text as written, with the values that are known.
@@ -138,11 +146,17 @@ fn variable(index: usize) -> String {
 }
 
 /// What stands in the script for the expression number `index`.
-fn reference(place: Option<Place>, index: usize, span: &Range<usize>) -> Result<String, ExprError> {
+fn reference(
+    shell: Option<Shell>,
+    place: Option<Place>,
+    index: usize,
+    span: &Range<usize>,
+) -> Result<String, ExprError> {
+    let shell = shell.unwrap_or(Shell::Sh);
     let name = variable(index);
     match place {
-        Some(Place::Bare) => Ok(format!("\"${{{name}}}\"")),
-        Some(Place::Expanding) => Ok(format!("${{{name}}}")),
+        Some(Place::Bare) => Ok(shell.reference(&name, false)),
+        Some(Place::Expanding) => Ok(shell.reference(&name, true)),
         Some(Place::Refused { message, help }) => Err(ExprError::new(message, help, span.clone())),
         // One place for each expression is what `places` promises; without one, refuse rather than guess.
         None => Err(ExprError::new("the shell's quoting cannot be followed here", "", span.clone())),

@@ -1,12 +1,12 @@
 //! `[builders.NAME]`: named recipes with their workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::expr::{Template, TemplateValue};
-use crate::sections::steps::Step;
+use crate::expr::{Run, Template, TemplateValue};
+use crate::sections::steps::{Step, StepAction};
 use crate::values::Duration;
 
 /// One `[builders.NAME]` table.
@@ -16,6 +16,25 @@ pub struct Builder {
     pub options: BuilderOptions,
     /// What a build does, in order.
     pub steps: Vec<Step>,
+}
+
+impl Builder {
+    /// The names of the secrets that its steps need.
+    pub fn secrets(&self) -> BTreeSet<&str> {
+        let mut names: BTreeSet<&str> = self.options.env.values().flat_map(Template::secrets).collect();
+        for step in &self.steps {
+            names.extend(step.options.env.values().flat_map(Template::secrets));
+            let run = match &step.action {
+                StepAction::Shell(it) => Some(&it.run),
+                StepAction::SetProperty(it) => it.run.as_ref(),
+                StepAction::Git(_) => None,
+            };
+            if let Some(Run::Script(script)) = run {
+                names.extend(script.secrets());
+            }
+        }
+        names
+    }
 }
 
 impl std::ops::Deref for Builder {

@@ -7,7 +7,7 @@ use greenroom_model::Results;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::expr::{Run, Template, TemplateValue};
+use crate::expr::{Expr, ExprError, Run, Shell, Template, TemplateValue};
 use crate::values::{Duration, Regex, serde_fault};
 
 /// One step: what it does, and how its result counts.
@@ -62,6 +62,9 @@ pub(crate) const KINDS: &[&str] = &["shell", "git", "set-property"];
 pub struct StepOptions {
     /// Shown in lists; made from the command when left out.
     pub name: Option<String>,
+    /// Runs only if this expression is true; else the step is skipped.
+    #[serde(rename = "if", deserialize_with = "condition")]
+    pub condition: Option<Expr>,
     /// Environment of its commands, over the builder's.
     #[serde(deserialize_with = "crate::expr::environment")]
     pub env: BTreeMap<String, Template>,
@@ -92,6 +95,7 @@ impl Default for StepOptions {
     fn default() -> Self {
         StepOptions {
             name: None,
+            condition: None,
             env: BTreeMap::new(),
             workdir: None,
             timeout: Some(Duration::from_secs(1200)),
@@ -114,6 +118,11 @@ impl Step {
     }
 }
 
+fn condition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Expr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Expr::parse_condition(&text).map(Some).map_err(ExprError::into_serde)
+}
+
 fn duration_or_never<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let duration = Duration::deserialize(deserializer)?;
     Ok(Some(duration).filter(|it| !it.is_zero()))
@@ -125,6 +134,8 @@ fn duration_or_never<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 pub struct ShellStep {
     /// A string for `sh -c`, or a list of arguments that is executed as it is.
     pub run: Run,
+    /// What reads a text in `run`; the worker's own shell when left out (`sh`; `cmd` on Windows).
+    pub shell: Option<Shell>,
     /// Lines of output that match count as warnings, and one of them makes the step's result `warnings`.
     pub warnings: Option<Regex>,
     /// Results of exit codes; others than 0 are a failure.
@@ -219,6 +230,8 @@ pub struct SetPropertyStep {
     pub value: Option<TemplateValue>,
     /// A command whose output, without white space around it, becomes the value.
     pub run: Option<Run>,
+    /// What reads a text in `run`; the worker's own shell when left out.
+    pub shell: Option<Shell>,
 }
 
 /// A process's exit code, as a key of `decode-rc`.

@@ -172,7 +172,10 @@ async fn push_steps(
         ops.push(Op::AddStep { id: step.id, build, number, name, hidden });
     }
     match (steps.first(), recipe.config.steps.first()) {
-        (Some(step), Some(config)) if can_begin && runs_commands(&config.action) => {
+        // Whether a condition holds is found out by the run.
+        (Some(step), Some(config))
+            if can_begin && config.options.condition.is_none() && runs_commands(&config.action) =>
+        {
             let (log, command) = (h.new_id().await?, h.command_id());
             ops.extend(begin_ops(step.id, log, &command));
             Ok(Some(Begun { index: 0, log: Some(log), command: Some(command), perhaps_sent: false }))

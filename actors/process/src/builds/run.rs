@@ -18,7 +18,7 @@ use crate::handles::Handles;
 use crate::properties::{builder_view, source, worker_view};
 use crate::runner::{CommandEnd, CommandOrder, Finished, NotStarted, WorkerCommand};
 use crate::steps::render::View;
-use crate::steps::{StepEnd, git, set_property, shell};
+use crate::steps::{StepEnd, git, render, set_property, shell};
 
 /// How long a command may take to end after it was interrupted.
 const INTERRUPT_PATIENCE: Duration = Duration::from_secs(60);
@@ -110,8 +110,23 @@ impl Run {
             let Some(config) = recipe.config.steps.get(index) else { break };
             let begun = self.plan.begun.take_if(|begun| begun.index == index);
             if begun.is_none() && !self.may_run(config) {
-                self.skip(index);
+                self.skip(index, "not run");
                 continue;
+            }
+            if begun.is_none()
+                && let Some(condition) = &config.options.condition
+            {
+                match render::condition(self.view(), condition.clone()).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.skip(index, "skipped: its condition is false");
+                        continue;
+                    }
+                    Err(why) => {
+                        self.fail(index, config, &StepEnd::exception(why));
+                        continue;
+                    }
+                }
             }
             self.step(index, config, begun).await?;
         }
@@ -125,7 +140,17 @@ impl Run {
         self.tally.lets_run(config.options.always_run)
     }
 
-    fn skip(&mut self, index: usize) {
+    /// The end of a step that could not even begin.
+    fn fail(&mut self, index: usize, config: &StepConfig, end: &StepEnd) {
+        let step = self.plan.steps[index].id;
+        self.held.push(Op::StartStep { step, state_string: "running".to_owned() });
+        let (results, state_string) = (end.results, end.text.clone());
+        self.held.push(Op::FinishStep { step, results, state_string, hidden: config.options.hide });
+        let name = self.plan.steps[index].name.clone();
+        self.tally.add(Rules::of(config), &name, end);
+    }
+
+    fn skip(&mut self, index: usize, why: &str) {
         if self.tally.is_over() {
             return;
         }
@@ -133,7 +158,7 @@ impl Run {
         self.held.push(Op::FinishStep {
             step,
             results: Results::Skipped,
-            state_string: "not run".to_owned(),
+            state_string: why.to_owned(),
             hidden,
         });
     }
@@ -396,7 +421,10 @@ impl Run {
             change,
             worker: worker_view(&plan.worker, &plan.place),
             builder: builder_view(&plan.recipe),
-            build: json!({ "id": plan.build.id.0, "number": plan.build.number }),
+            build: json!({
+                "id": plan.build.id.0, "number": plan.build.number, "results": self.tally.results().to_string(),
+            }),
+            secrets: plan.recipe.secrets.clone(),
         }
     }
 

@@ -123,6 +123,7 @@ async fn builder_properties(origins: &Origins<'_>, known: &Properties) -> Result
         worker: worker_view(origins.worker, origins.place),
         builder: builder_view(origins.recipe),
         build: json!({}),
+        secrets: Vec::new(),
     };
     let templates = templates.clone();
     if templates.values().all(render::is_literal) {

@@ -1,15 +1,24 @@
 //! From configured templates to values: the scope that expressions see, and where evaluation runs.
 //!
-//! CEL has no limit of cost, so templates with expressions are evaluated on the blocking pool; those without (the
-//! most of them) are taken as they stand, on the spot.
+//! An evaluation is bounded but may take long, so templates with expressions are evaluated on the blocking pool, a few at a
+//! time; those without (the most of them) are taken as they stand, on the spot.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use greenroom_config::expr::{ExprError, Run, Scope, Template, TemplateValue};
+use greenroom_config::expr::{Expr, ExprError, Run, Scope, Template, TemplateValue};
+use greenroom_config::values::Secret;
 use greenroom_model::*;
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::runner::Program;
+
+/// Evaluations at the same time: threads of the blocking pool are needed for logs and files too.
+static AT_ONCE: Semaphore = Semaphore::const_new(8);
+/// How long an evaluation may wait for its turn. One takes some seconds at most, by the bounds of expressions.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What of a build expressions see.
 #[derive(Debug, Clone)]
@@ -20,6 +29,8 @@ pub(crate) struct View {
     pub worker: Value,
     pub builder: Value,
     pub build: Value,
+    /// The secrets that the builder names; the configuration sees to where they can be used.
+    pub secrets: Vec<(String, Secret)>,
 }
 
 impl View {
@@ -33,6 +44,9 @@ impl View {
         scope.set("builder", self.builder.clone())?;
         scope.set("build", self.build.clone())?;
         scope.set("change", self.change.as_deref().map_or_else(|| json!({}), change))?;
+        for (name, secret) in &self.secrets {
+            scope.set_secret(name, secret.clone());
+        }
         Ok(scope)
     }
 
@@ -72,7 +86,7 @@ fn change(change: &Change) -> Value {
 }
 
 /// A command as it will be run, and what its expressions add to its environment.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct RenderedRun {
     pub program: Program,
     pub env: Vec<(String, String)>,
@@ -82,12 +96,14 @@ pub(crate) struct RenderedRun {
 #[derive(Debug, Clone)]
 pub(crate) struct CommandTemplates {
     pub run: Run,
+    /// Whether the worker runs on Windows.
+    pub windows: bool,
     pub workdir: Option<Template>,
     pub env: BTreeMap<String, Template>,
 }
 
-/// The same, rendered.
-#[derive(Debug, Clone, PartialEq)]
+/// The same, rendered. Cannot be printed: the environment may hold secrets.
+#[derive(Clone, PartialEq)]
 pub(crate) struct CommandValues {
     pub run: RenderedRun,
     pub workdir: Option<String>,
@@ -98,7 +114,14 @@ pub(crate) async fn evaluate<T: Send + 'static>(
     view: View,
     work: impl FnOnce(&Scope) -> Result<T, ExprError> + Send + 'static,
 ) -> Result<T, String> {
-    let evaluation = tokio::task::spawn_blocking(move || work(&view.scope()?));
+    let Ok(Ok(permit)) = timeout(PATIENCE, AT_ONCE.acquire()).await else {
+        return Err("an expression could not be evaluated: too many others are".to_owned());
+    };
+    let evaluation = tokio::task::spawn_blocking(move || {
+        let value = work(&view.scope()?);
+        drop(permit);
+        value
+    });
     match evaluation.await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(error.to_string()),
@@ -120,6 +143,11 @@ pub(crate) async fn command(
     evaluate(view(), move |scope| render_command(&templates, scope)).await
 }
 
+/// Whether a condition holds.
+pub(crate) async fn condition(view: View, condition: Expr) -> Result<bool, String> {
+    evaluate(view, move |scope| condition.is_true(scope)).await
+}
+
 fn render_command(templates: &CommandTemplates, scope: &Scope) -> Result<CommandValues, ExprError> {
     let mut env = Vec::with_capacity(templates.env.len());
     for (name, template) in &templates.env {
@@ -129,7 +157,10 @@ fn render_command(templates: &CommandTemplates, scope: &Scope) -> Result<Command
         Run::Script(script) => {
             let rendered = script.render(scope)?;
             env.extend(rendered.env.into_iter().map(|(name, value)| (name, escape(&value))));
-            Program::Script(rendered.script)
+            match script.shell().and_then(|it| it.argv(&rendered.script, templates.windows)) {
+                Some(argv) => Program::Argv(argv),
+                None => Program::Script(rendered.script),
+            }
         }
         Run::Argv(argv) => Program::Argv(argv.render(scope)?),
     };

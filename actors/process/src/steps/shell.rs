@@ -57,7 +57,8 @@ pub(crate) async fn prepare(
     let options = &run.plan.recipe.config.options;
     let mut env: BTreeMap<String, Template> = options.env.clone();
     env.extend(config.options.env.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let templates = CommandTemplates { run: program.clone(), workdir: workdir_template(run, config), env };
+    let (workdir, windows) = (workdir_template(run, config), run.plan.place.windows);
+    let templates = CommandTemplates { run: program.clone(), windows, workdir, env };
     let literal = templates.workdir.as_ref().is_none_or(|it| it.as_literal().is_some());
     let values = render::command(templates, || run.view()).await?;
     let CommandValues { run: rendered, workdir } = values;
