@@ -4,6 +4,7 @@ mod actors;
 mod commands;
 mod git;
 mod init;
+mod irc;
 mod mail;
 mod metrics;
 mod reload;

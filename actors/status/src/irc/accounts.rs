@@ -114,7 +114,8 @@ impl Accounts {
     }
 
     /// How many are remembered.
-    pub fn remembered(&self) -> usize {
+    #[cfg(test)]
+    fn remembered(&self) -> usize {
         self.remembered.len()
     }
 

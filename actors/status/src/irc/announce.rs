@@ -68,8 +68,9 @@ impl Style {
         let reason = brief(&buildset.reason, ERROR);
         let mut lines = vec![joined(&[head, reason])];
         lines.extend(buildset.builds.iter().take(ROWS).map(|it| self.build(it)));
-        if all > ROWS {
-            lines.push(format!("… and {} more", all - ROWS));
+        let rest = all - buildset.builds.len().min(ROWS);
+        if rest > 0 {
+            lines.push(format!("… and {rest} more"));
         }
         lines
     }
@@ -189,5 +190,70 @@ pub fn duration(micros: i64) -> String {
         (0, 0, _) => format!("{minutes} m {seconds} s"),
         (0, _, _) => format!("{hours} h {minutes} m"),
         _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examples;
+
+    const PLAIN: Style = Style { colors: false };
+
+    #[test]
+    fn a_failure_is_one_line_with_all_that_matters() {
+        let line = PLAIN.build(&examples::failed());
+        for part in ["linux #42 failure (success before): ", " by Ada Lovelace, linus", "step test: ", "/builds/42"] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert!(!line.contains("ada@example.org"), "addresses are for mail: {line}");
+        let fixed = PLAIN.build(&examples::fixed());
+        assert!(fixed.starts_with("linux #43 success (failure before): "), "{fixed}");
+    }
+
+    #[test]
+    fn whatever_a_notice_holds_becomes_a_few_harmless_lines() {
+        for colors in [false, true] {
+            for message in examples::all() {
+                let lines = Style { colors }.lines(&message);
+                assert!((1..=ROWS + 2).contains(&lines.len()), "{lines:?}");
+                for line in lines {
+                    let odd = line.chars().find(|c| c.is_control() && !(colors && "\x02\x03".contains(*c)));
+                    assert_eq!(odd, None, "{line:?}");
+                    assert!(line.len() < 1_000, "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn texts_of_others_cannot_break_out() {
+        let mut build = examples::failed();
+        build.builder_name = "li\r\nQUIT :x".to_owned();
+        build.blame = vec!["\x03\x0304,01Mallory\x0f\u{202e}".to_owned()];
+        build.sources[0].branch = Some("a\nPRIVMSG #other :hi".to_owned());
+        if let Some(step) = &mut build.step {
+            step.first_error = Some(format!("\x1b[31m{}\x1b[0m", "x".repeat(100_000)));
+        }
+        let line = PLAIN.build(&build);
+        assert!(!line.chars().any(char::is_control) && line.len() < 1_000, "{line:?}");
+        assert!(line.contains("by Mallory ·"), "{line}");
+    }
+
+    #[test]
+    fn colours_mark_results_only() {
+        let style = Style { colors: true };
+        assert_eq!(style.result(Results::Failure), "\x0304failure\x03");
+        assert_eq!(style.bold("linux"), "\x02linux\x02");
+        assert_eq!(PLAIN.result(Results::Failure), "failure");
+    }
+
+    #[test]
+    fn lengths_of_time() {
+        for (seconds, text) in
+            [(-5, "0 s"), (42, "42 s"), (192, "3 m 12 s"), (7_500, "2 h 5 m"), (273_600, "3 d 4 h")]
+        {
+            assert_eq!(duration(seconds * 1_000_000), text);
+        }
     }
 }

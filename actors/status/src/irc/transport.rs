@@ -171,3 +171,64 @@ async fn forget_absent(book: &WishBook, refused: &[(String, String)]) {
         tracing::warn!(%why, "the wishes of somebody who is gone are still kept");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examples;
+    use greenroom_config::{NotifierKind, load_text};
+
+    fn config() -> Irc {
+        let text = "[notifiers.team]\nkind = 'irc'\nserver = 'h'\nnick = 'bot'\nchannels = ['#a', '#b']";
+        let loaded = load_text(text, std::path::Path::new("/")).unwrap_or_else(|e| panic!("{e}"));
+        match loaded.settings.notifiers["team"].kind.clone() {
+            NotifierKind::Irc(irc) => irc,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn to(notice: &Notice, wishes: &Wishes) -> (Vec<String>, Vec<String>) {
+        let configured = BTreeSet::from([EventWord::Problem]);
+        let Readers { to, muted } = readers(notice, &config(), &configured, wishes);
+        (to, muted)
+    }
+
+    fn build(notice: BuildNotice) -> Notice {
+        Notice::Build(Box::new(notice))
+    }
+
+    #[test]
+    fn each_place_hears_what_it_wishes() {
+        let (failed, fixed) = (build(examples::failed()), build(examples::fixed()));
+        let mut wishes = Wishes::default();
+        assert_eq!(to(&failed, &wishes).0, ["#a", "#b"]);
+        assert!(to(&fixed, &wishes).0.is_empty());
+        let recovery = BTreeSet::from([EventWord::Recovery]);
+        wishes.set_events("#B", recovery.clone()).unwrap();
+        wishes.set_events("ada", recovery.clone()).unwrap();
+        wishes.set_events("#left-long-ago", recovery).unwrap();
+        assert_eq!(to(&failed, &wishes).0, ["#a"]);
+        assert_eq!(to(&fixed, &wishes).0, ["#b", "ada"]);
+        wishes.set_muted("ada", true).unwrap();
+        assert_eq!(to(&fixed, &wishes), (vec!["#b".to_owned()], vec!["ada".to_owned()]));
+        wishes.leave("#b", &config().channels).unwrap();
+        wishes.join("#c", &config().channels).unwrap();
+        assert!(to(&fixed, &wishes).0.is_empty(), "a channel that it came to begins with nothing");
+    }
+
+    #[test]
+    fn transitions_compare_with_the_build_before() {
+        let wants = |words: &[&str], notice: BuildNotice| {
+            let events = words.iter().map(|it| EventWord::parse(it).expect(it)).collect();
+            super::wants(&events, &build(notice))
+        };
+        for word in ["failure", "finished", "problem", "change", "worse", "successToFailure"] {
+            assert!(wants(&[word], examples::failed()), "{word}");
+            assert_eq!(wants(&[word], examples::fixed()), ["finished", "change"].contains(&word), "{word}");
+        }
+        for word in ["success", "recovery", "better", "failureToSuccess"] {
+            assert!(wants(&[word], examples::fixed()) && !wants(&[word], examples::failed()), "{word}");
+        }
+        assert!(!wants(&["started", "worker"], examples::failed()));
+    }
+}

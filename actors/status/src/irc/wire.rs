@@ -121,7 +121,7 @@ mod tests {
         let mut out = BytesMut::new();
         let said = Command::PRIVMSG("#c".into(), "hi\r\nQUIT :x".into());
         Wire::new().unwrap().encode(said.into(), &mut out).unwrap();
-        assert_eq!(&out[..], b"PRIVMSG #c hi\r\n");
+        assert_eq!(&out[..], b"PRIVMSG #c :hi\r\n");
     }
 
     proptest! {

@@ -108,7 +108,7 @@ impl Request {
     /// # Errors
     /// What is wrong, for whoever wrote it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let words = shlex::split(text).ok_or("a quotation mark is not closed")?;
+        let words = words(text).ok_or("a quotation mark is not closed")?;
         let mut words = words.iter().map(String::as_str).collect::<Vec<_>>().into_iter();
         let command = words.next().unwrap_or("help").to_ascii_lowercase();
         let words: Vec<&str> = words.collect();
@@ -169,6 +169,13 @@ impl Request {
             | Request::Version => return None,
         })
     }
+}
+
+/// The words of a shell, except that `#` begins no comment: channels and builds are written with it.
+fn words(text: &str) -> Option<Vec<String>> {
+    const STAND_IN: &str = "\u{e000}";
+    let words = shlex::split(&text.replace('#', STAND_IN))?;
+    Some(words.into_iter().map(|word| word.replace(STAND_IN, "#")).collect())
 }
 
 /// How a command is used, as an error.

@@ -197,6 +197,9 @@ async fn a_failed_login_ends_the_connection() {
 #[tokio::test(start_paused = true)]
 async fn silence_is_asked_about_and_then_taken_for_death() {
     let mut play = Play::ready("ping-interval = '30s'\nping-timeout = '20s'", "X");
+    play.hear(":bot!b@h JOIN #builds");
+    play.hear(":bot!b@h JOIN #quiet");
+    play.said();
     play.pass(29);
     assert!(play.said().is_empty());
     play.pass(1);
@@ -345,6 +348,7 @@ async fn a_kick_is_no_reason_to_stay_away_for_ever() {
     let mut play = Play::ready("", "X");
     play.hear(":bot!b@h JOIN #builds");
     play.hear(":srv 353 bot = #builds :bot ada");
+    play.said();
     play.rest.clear();
     play.hear(":ada!a@h KICK #builds bot :out");
     let effects = play.effects();
@@ -358,6 +362,7 @@ async fn a_kick_is_no_reason_to_stay_away_for_ever() {
 async fn what_is_not_delivered_is_told() {
     let mut play = Play::ready("", "X");
     play.hear(":bot!b@h JOIN #builds");
+    play.said();
     play.rest.clear();
     play.hear(":srv 404 bot #builds :Cannot send to channel\x02");
     let effects = play.effects();
