@@ -10,6 +10,10 @@ import machine
 from rest import Rest
 
 
+# The url of the next farm's database; none: SQLite in its directory.
+next_database = None
+
+
 class Failed(Exception):
     """A measurement that could not be made, or whose result is wrong."""
 
@@ -47,6 +51,8 @@ class Farm:
         """TOML; JSON's strings and arrays of them are TOML's as well."""
         parts = ['[master]\nname = "bench"\ndata-dir = "data"\n'
                  f'[www]\nlisten = "127.0.0.1:{self.port}"\nauth = "none"\nchange-hooks = ["base"]\n']
+        if next_database:
+            parts.append(f'[database]\nurl = {json.dumps(next_database())}\n')
         parts += [f'[workers.{name}]\npassword = "pass"\nmax-builds = {max_builds}\n'
                   for name in self.agent_names]
         parts += [f'[builders.{name}]\nworkers = {json.dumps(self.agent_names)}\ncollapse = "never"\n'

@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use greenroom_config::{DatabaseUrl, LoadOptions, Loaded, Settings};
 use greenroom_data::{Control, Ro};
+use greenroom_db::DatabaseOptions;
 use greenroom_runtime::{AskError, Dice, Escalation, Front, Runtime};
 use greenroom_status::Print;
 use tokio::signal::unix::{self, Signal, SignalKind};
@@ -100,8 +102,11 @@ where
         let hangups = unix::signal(SignalKind::hangup());
         let listener = bind(&configured.loaded.settings)?;
         let address = listener.local_addr().context("failed to learn the address that was bound")?;
-        let runtime =
-            Runtime::builder().group().dice(Dice::from_os()).policies((&configured.loaded.settings.supervision).into()).build();
+        let runtime = Runtime::builder()
+            .group()
+            .dice(Dice::from_os())
+            .policies((&configured.loaded.settings.supervision).into())
+            .build();
         crate::rehearse::begin(&runtime);
         let gave_up = async { anyhow::Error::new(runtime.escalation().await) };
         tokio::pin!(gave_up);
@@ -111,7 +116,8 @@ where
             () = signals.heard(1) => bail!("stopped by a signal while starting"),
         };
         reload_on_hangup(hangups, tree.configurator());
-        let running = Running { tree: tree.clone(), page: format!("http://{address}/"), signals: signals.clone() };
+        let running =
+            Running { tree: tree.clone(), page: format!("http://{address}/"), signals: signals.clone() };
         let outcome = tokio::select! {
             outcome = body(running.clone()) => outcome,
             error = &mut gave_up => Err(error),
@@ -208,14 +214,31 @@ fn bind(settings: &Settings) -> Result<TcpListener> {
 
 /// The database of a configuration, as the storage layer wants it. The configuration's path has the data directory in it
 /// already; made absolute, it is not looked for under that directory once more.
-pub fn database_url(settings: &Settings) -> Result<String> {
-    Ok(match &settings.database.url {
-        DatabaseUrl::Sqlite(path) => {
-            let path = std::path::absolute(path).context("failed to find the database's file")?;
-            format!("sqlite://{}", path.display())
-        }
-        DatabaseUrl::Memory => "memory:".to_owned(),
-    })
+pub fn database_url(settings: &Settings) -> Result<DatabaseOptions> {
+    let database = &settings.database;
+    let url = |url: &DatabaseUrl| -> Result<String> {
+        Ok(match url {
+            DatabaseUrl::Sqlite(path) => {
+                let path = std::path::absolute(path).context("failed to find the database's file")?;
+                format!("sqlite://{}", path.display())
+            }
+            DatabaseUrl::Memory => "memory:".to_owned(),
+            DatabaseUrl::Server(url) => url.expose().to_owned(),
+        })
+    };
+    let mut options = DatabaseOptions::from(url(&database.url)?);
+    options.read_url = database.read_url.as_ref().map(url).transpose()?;
+    options.password = database.password.as_ref().map(|it| it.expose().to_owned());
+    options.read_connections = database.read_connections.map_or(options.read_connections, NonZeroU32::get);
+    for (set, time) in [
+        (database.connect_timeout, &mut options.connect_timeout),
+        (database.statement_timeout, &mut options.statement_timeout),
+        (database.lock_timeout, &mut options.lock_timeout),
+        (database.idle_transaction_timeout, &mut options.idle_transaction_timeout),
+    ] {
+        *time = set.map_or(*time, |it| it.get());
+    }
+    Ok(options)
 }
 
 /// Waits for one SIGINT or SIGTERM; for programs that end at the first.
@@ -265,6 +288,6 @@ mod tests {
             .unwrap_or_else(|f| panic!("{}", f.render(false)));
         let here = std::env::current_dir().unwrap();
         let wanted = format!("sqlite://{}", here.join("farm/green.db").display());
-        assert_eq!(database_url(&loaded.settings).unwrap(), wanted);
+        assert_eq!(database_url(&loaded.settings).unwrap().url, wanted);
     }
 }

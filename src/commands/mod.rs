@@ -58,7 +58,7 @@ pub enum Command {
     #[command(subcommand)]
     Config(config::Command),
     /// Bring the database up to date with this version.
-    Migrate(ConfigFiles),
+    Migrate(migrate::Options),
     /// Fill a stopped master's database, for benchmarks.
     #[command(hide = true)]
     Populate(populate::Options),
@@ -127,7 +127,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Health(options) => health::run(&options),
         Command::Reload(options) => reload::run(&options),
         Command::Config(command) => config::run(command),
-        Command::Migrate(files) => migrate::run(files),
+        Command::Migrate(options) => migrate::run(options),
         Command::Populate(options) => populate::run(options),
     }
 }

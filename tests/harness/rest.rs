@@ -9,13 +9,24 @@ use serde_json::{Value, json};
 pub struct Answer {
     pub status: u16,
     pub text: String,
+    pub headers: Vec<(String, String)>,
 }
 
 impl Answer {
+    /// A header's value; its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
     /// The body as JSON; null if it is none.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
+}
+
+fn headers(answer: &ureq::http::Response<ureq::Body>) -> Vec<(String, String)> {
+    let text = |value: &ureq::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    answer.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
 /// A client of one master. Masters that are away are an error, not a failure of the story.
@@ -44,9 +55,9 @@ impl Rest {
     /// GETs a path such as `/health`.
     pub fn try_get(&self, path: &str) -> Result<Answer, ureq::Error> {
         let mut answer = self.agent.get(format!("{}{path}", self.base)).call()?;
-        let status = answer.status().as_u16();
+        let (status, headers) = (answer.status().as_u16(), headers(&answer));
         let text = answer.body_mut().with_config().limit(256 << 20).read_to_vec()?;
-        Ok(Answer { status, text: String::from_utf8_lossy(&text).into_owned() })
+        Ok(Answer { status, headers, text: String::from_utf8_lossy(&text).into_owned() })
     }
 
     /// GETs a path of `/api/v2`; it must be answered with 200.
@@ -81,8 +92,8 @@ impl Rest {
             request = request.header(*name, *value);
         }
         let mut answer = request.send(body)?;
-        let status = answer.status().as_u16();
-        Ok(Answer { status, text: answer.body_mut().read_to_string()? })
+        let (status, headers) = (answer.status().as_u16(), headers(&answer));
+        Ok(Answer { status, headers, text: answer.body_mut().read_to_string()? })
     }
 
     /// Asks for an act by JSON-RPC; `key` makes asking again harmless.

@@ -31,6 +31,8 @@ const RING_BYTES: usize = 16 << 20;
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 /// How many announcements pass between two looks into the database for what the bus never told.
 const POLL_EVERY: u32 = 3;
+/// How long after a failure the state is loaded again.
+const LOAD_AGAIN: Duration = Duration::from_millis(500);
 /// How many events are read at once.
 const PAGE: u64 = 1_000;
 
@@ -100,6 +102,12 @@ impl DataActor {
             let head = Notice::Head { master: self.below.me, seq: life.cache.hot.clock.head(self.below.me) };
             let _ = self.below.broker.tell(Publish(head));
         }
+    }
+
+    /// Loads the state.
+    fn load(&mut self) {
+        let reader = self.below.reader.clone();
+        self.tasks.spawn(async move { load(reader).await }, |end| Began(Box::new(end)));
     }
 
     /// Delivers what is ready, and sees to what is missing.
@@ -199,8 +207,7 @@ impl Actor for DataActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.announce();
-        let reader = self.below.reader.clone();
-        self.tasks.spawn(async move { load(reader).await }, |end| Began(Box::new(end)));
+        self.load();
         ctx.run_interval(ANNOUNCE_EVERY, |act, _| {
             act.announce();
             act.ticks += 1;
@@ -247,6 +254,11 @@ impl Handler<Began> for DataActor {
                 cache.versions().for_each(|(entity, version)| merger.remember(entity, version));
                 self.life = Some(Life { cache, merger, ring: VecDeque::new(), ring_bytes: 0, next_frame: 0 });
                 self.settle();
+            }
+            // The database is away: the published snapshot is still served, and deaths would mend nothing.
+            TaskEnd::Done(Err(error @ DataError::Unavailable { .. })) => {
+                tracing::debug!(error = %error, "the state could not be loaded; will try again");
+                ctx.run_later(LOAD_AGAIN, |act, _| act.load());
             }
             TaskEnd::Done(Err(error)) => fail(ctx, format!("failed to load the state: {error}")),
             TaskEnd::Panicked(why) => fail(ctx, why),

@@ -134,8 +134,9 @@ fn answer(entry: Entry, result: Result<Committed, DataError>) {
 
 /// Writes, however long the database is away, as long as the journal lives.
 async fn persist(journal: &Weak<Inner>, rw: &Rw, ops: Vec<Op>) -> Result<Committed, DataError> {
+    let write = rw.prepare(ops);
     loop {
-        match rw.write(ops.clone()).await {
+        match rw.commit(&write).await {
             Err(DataError::Unavailable { why, .. }) if journal.strong_count() > 0 => {
                 tracing::warn!(why, "a write waits for the database");
                 sleep(AGAIN_AFTER).await;

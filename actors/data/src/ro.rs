@@ -70,6 +70,7 @@ pub(crate) struct Shared {
     pub ids: db::IdAllocator,
     /// Whether the last write that ended was not given up because the database took none.
     pub writable: AtomicBool,
+    pub store: db::Store,
     #[allow(dead_code, reason = "kept so that the bus lives as long as its users")]
     pub broker: Front<Broker>,
 }
@@ -109,6 +110,11 @@ impl Ro {
     /// none (a full disk, say) until one succeeds. No message, no database.
     pub fn writable(&self) -> bool {
         self.shared.writable.load(Ordering::Relaxed)
+    }
+
+    /// For how long the database's server has been away, if it is: what is served meanwhile may be stale. No message.
+    pub fn stale_for(&self) -> Option<std::time::Duration> {
+        self.shared.store.away_since().map(|since| since.elapsed())
     }
 
     /// The hot state: no message, no database.

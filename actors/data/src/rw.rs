@@ -85,8 +85,20 @@ impl Rw {
 
     /// As [`Rw::write`], asking again for so long.
     pub(crate) async fn write_for(&self, ops: Vec<Op>, patience: Duration) -> Result<Committed, DataError> {
-        let runtime = self.ro.shared.supervisor.runtime();
-        let write = new_write(&runtime, ops);
+        self.commit_for(&self.prepare(ops), patience).await
+    }
+
+    /// A write to be asked for by [`Rw::commit`], again and again under its one id.
+    pub fn prepare(&self, ops: Vec<Op>) -> Write {
+        new_write(&self.ro.shared.supervisor.runtime(), ops)
+    }
+
+    /// As [`Rw::write`]. Whoever asks again after an error must do so with the same write: that may have happened.
+    pub async fn commit(&self, write: &Write) -> Result<Committed, DataError> {
+        self.commit_for(write, WRITE_PATIENCE).await
+    }
+
+    async fn commit_for(&self, write: &Write, patience: Duration) -> Result<Committed, DataError> {
         let deadline = Instant::now() + patience;
         let mut wait = FIRST_RETRY;
         loop {

@@ -23,11 +23,14 @@ use crate::rw::{Rw, new_write};
 /// How long the start waits for the first snapshot.
 const FIRST_SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
 
+/// How often a master that shares its database tells that it lives: a third of its lease.
+const RENEW: Duration = Duration::from_secs(5);
+
 /// What the data layer needs to know to start.
 #[derive(Debug, Clone)]
 pub struct DataOptions {
-    /// `sqlite://…` or `memory:`.
-    pub database_url: String,
+    /// Which database, and how it is connected to; made of a url alone, too.
+    pub database_url: db::DatabaseOptions,
     /// Where relative files go.
     pub data_dir: PathBuf,
     /// This master's name.
@@ -78,7 +81,7 @@ impl DataLayer {
         let runtime = root.runtime();
         let now = Timestamp(runtime.now_micros());
         let store =
-            db::Store::open(options.database_url.as_str(), &options.data_dir, &options.master_name, now).await?;
+            db::Store::open(options.database_url, &options.data_dir, &options.master_name, now).await?;
         let layer = Self::start_over(root, store, Self::to_bus).await?;
         if let Some(bus) = options.bus {
             layer.join_bus(bus);
@@ -125,12 +128,28 @@ impl DataLayer {
             log_writer,
             ids,
             writable: AtomicBool::new(true),
+            store: store.clone(),
             broker,
         };
         let rw = Rw { ro: Ro { shared: Arc::new(shared), hub } };
         let layer = Self { rw, supervisor, store, generation, epoch };
         layer.wait_loaded().await?;
+        if layer.store.is_shared() {
+            layer.tell_life();
+        }
         Ok(layer)
+    }
+
+    /// Renews this master's lease while nothing else is written: others may wait for its place.
+    fn tell_life(&self) {
+        let (writer, runtime) = (self.rw.ro.shared.writer.clone(), self.supervisor.runtime());
+        actix::spawn(async move {
+            while !writer.state().is_final() {
+                sleep(RENEW).await;
+                // One that is lost is made good by the next.
+                let _ = writer.tell(db::Commit(new_write(&runtime, vec![Op::Heartbeat])));
+            }
+        });
     }
 
     /// Links this master to the bus between masters. Whether and when that succeeds decides latency, nothing else.

@@ -19,7 +19,8 @@ type Failure = Box<dyn std::error::Error>;
 async fn main() -> Result<(), Failure> {
     let dir = tempfile::tempdir_in(std::env::var_os("GREENROOM_BENCH_DIR").unwrap_or_else(|| ".".into()))?;
     println!("fdatasync             {:>10.0} us", fdatasync(dir.path())?.as_secs_f64() * 1e6);
-    let store = Store::open("sqlite://bench.db", dir.path(), "bench", Timestamp(1)).await?;
+    let url = std::env::var("GREENROOM_BENCH_DATABASE").unwrap_or_else(|_| "sqlite://bench.db".into());
+    let store = Store::open(url, dir.path(), "bench", Timestamp(1)).await?;
     let events = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&events);
     let sink: EventSink = Arc::new(move |batch| {

@@ -75,8 +75,9 @@ impl Handles {
 
     /// Writes, however long the data layer is away. Only a refusal or the loss of this master's place ends it.
     pub async fn persist(&self, ops: Vec<Op>) -> Result<Committed, DataError> {
+        let write = self.rw.prepare(ops);
         loop {
-            match self.rw.write(ops.clone()).await {
+            match self.rw.commit(&write).await {
                 Err(DataError::Unavailable { why, retry_after }) => {
                     tracing::warn!(%why, "a write waits for the data layer");
                     tokio::time::sleep(retry_after).await;

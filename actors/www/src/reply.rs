@@ -25,6 +25,9 @@ pub(crate) const HTML: &str = "text/html; charset=utf-8";
 /// Bears the clock of a reply.
 pub(crate) const CLOCK: HeaderName = HeaderName::from_static("greenroom-clock");
 
+/// Bears, while the database's server is away, for how many seconds it has been: the reply may be stale.
+pub(crate) const STALE: HeaderName = HeaderName::from_static("greenroom-stale");
+
 /// Bodies up to this size are never compressed.
 const GZIP_FROM: usize = 1024;
 /// Bodies from this size are compressed on a thread of their own.

@@ -1,18 +1,36 @@
 //! `[database]`: where builds, logs and events are kept.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::values::serde_fault;
+use crate::values::{Duration, Secret, serde_fault, url_passwords};
 
-/// The `[database]` section.
+/// The `[database]` section. What stands after `url` concerns servers: PostgreSQL and MariaDB.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Database {
-    /// Which engine, and where.
+    /// Which engine, and where: `sqlite://FILE` (relative to `data-dir`), `postgres://USER@HOST/DATABASE`,
+    /// `mariadb://USER@HOST/DATABASE`, or `memory:`.
     pub url: DatabaseUrl,
+    /// A replica of the database, which answers reads of history as long as it is not behind.
+    pub read_url: Option<DatabaseUrl>,
+    /// The user's password, if it does not stand in the urls.
+    pub password: Option<Secret>,
+    /// How many connections read at the same time; 8 unless set. Three more write.
+    pub read_connections: Option<NonZeroU32>,
+    /// How long a connection to the server is waited for, by writes also while it is away; 5 s unless set.
+    pub connect_timeout: Option<Duration>,
+    /// How long one statement may take; 30 s unless set.
+    pub statement_timeout: Option<Duration>,
+    /// How long a statement waits for what another master has locked; 5 s unless set.
+    pub lock_timeout: Option<Duration>,
+    /// After so long without a statement the server ends a transaction of a master that was paused in it; 10 s unless set.
+    pub idle_transaction_timeout: Option<Duration>,
 }
 
 /// A database, named by a URL.
@@ -22,6 +40,8 @@ pub enum DatabaseUrl {
     Sqlite(PathBuf),
     /// `memory:`: nothing outlives the process; for tests and trials.
     Memory,
+    /// `postgres://…` or `mariadb://…` (`postgresql://…`, `mysql://…`). It may hold a password.
+    Server(Secret),
 }
 
 impl DatabaseUrl {
@@ -33,19 +53,96 @@ impl DatabaseUrl {
     }
 }
 
+/// Takes the text, or a secret that is the whole url.
 impl<'de> Deserialize<'de> for DatabaseUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        deserializer.deserialize_any(UrlVisitor)
+    }
+}
+
+struct UrlVisitor;
+
+impl<'de> Visitor<'de> for UrlVisitor {
+    type Value = DatabaseUrl;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a database url such as \"sqlite://greenroom.db\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<DatabaseUrl, E> {
         if text == "memory:" {
             return Ok(DatabaseUrl::Memory);
         }
         match text.strip_prefix("sqlite://") {
             Some("") => Err(serde_fault("the sqlite url names no file", "write \"sqlite://greenroom.db\"")),
             Some(path) => Ok(DatabaseUrl::Sqlite(PathBuf::from(path))),
-            None => Err(serde_fault(
-                "not a database this version knows",
-                "use \"sqlite://FILE\" (relative to data-dir) or \"memory:\"",
-            )),
+            // What has no password may be shown.
+            None if url_passwords(text).is_empty() => server(Secret::new(text)),
+            None => server(Secret::deserialize(StrDeserializer::new(text))?),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<DatabaseUrl, A::Error> {
+        let url = Secret::deserialize(MapAccessDeserializer::new(table))?;
+        server(url)
+    }
+}
+
+/// The url of a server, if it is one.
+fn server<E: Error>(url: Secret) -> Result<DatabaseUrl, E> {
+    let Some((scheme, rest)) = url.expose().split_once("://") else { return Err(unknown()) };
+    if !["postgres", "postgresql", "mariadb", "mysql"].contains(&scheme) {
+        return Err(unknown());
+    }
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let database = path.split('?').next().unwrap_or_default();
+    if host.is_empty() || database.is_empty() {
+        return Err(serde_fault(
+            "the database url names no server or no database",
+            "write \"postgres://USER@HOST/DATABASE\" or \"mariadb://USER@HOST/DATABASE\"",
+        ));
+    }
+    Ok(DatabaseUrl::Server(url))
+}
+
+fn unknown<E: Error>() -> E {
+    serde_fault(
+        "not a database this version knows",
+        "use \"sqlite://FILE\" (relative to data-dir), \"postgres://USER@HOST/DATABASE\", \"mariadb://USER@HOST/DATABASE\" \
+         or \"memory:\"",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<DatabaseUrl, String> {
+        serde_json::from_str(&serde_json::to_string(text).unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn urls_name_an_engine_and_no_password_is_shown() {
+        assert_eq!(read("memory:"), Ok(DatabaseUrl::Memory));
+        assert_eq!(read("sqlite://a/b.db"), Ok(DatabaseUrl::Sqlite("a/b.db".into())));
+        for url in
+            ["postgres://green:hunter2@db/green", "mysql://green:hunter2@db:3306/green?sslmode=required"]
+        {
+            let read = read(url).unwrap();
+            assert!(matches!(&read, DatabaseUrl::Server(it) if it.expose() == url));
+            assert!(!format!("{read:?}").contains("hunter2"));
+        }
+        for wrong in [
+            "",
+            "sqlite://",
+            "postgres://",
+            "postgres://db",
+            "mariadb:///green",
+            "oracle://db/x",
+            "postgres:db",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -13,6 +13,7 @@ mod control;
 mod databases;
 mod groups;
 mod logs;
+mod migrations;
 mod outage;
 #[path = "../../../../tests/support/proxy.rs"]
 mod proxy;

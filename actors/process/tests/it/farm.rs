@@ -67,7 +67,7 @@ impl Farm {
     pub async fn without_process(world: TestWorld, toml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = DataOptions {
-            database_url: "memory:".to_owned(),
+            database_url: "memory:".into(),
             data_dir: dir.path().to_owned(),
             bus: None,
             master_name: "main".to_owned(),

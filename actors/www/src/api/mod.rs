@@ -31,7 +31,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use crate::cache::{self, Basis, Form, Rendered};
 use crate::error::ApiError;
 use crate::feed::events;
-use crate::reply::{self, CLOCK, JSON, Reply, TEXT};
+use crate::reply::{self, CLOCK, JSON, Reply, STALE, TEXT};
 use crate::router::{Answer, Call, Items, Route, Router};
 use crate::www::Www;
 use crate::{control, json, query};
@@ -83,6 +83,9 @@ pub(crate) async fn serve(request: HttpRequest, payload: web::Payload, www: web:
             .with(header::ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type")
             .with(header::ACCESS_CONTROL_EXPOSE_HEADERS, "Greenroom-Clock, ETag")
             .with(header::ACCESS_CONTROL_MAX_AGE, "3600");
+    }
+    if let Some(time) = www.ro.stale_for() {
+        reply = reply.with(STALE, &time.as_secs().to_string());
     }
     if !reply.headers.iter().any(|(name, _)| *name == CLOCK) {
         reply = reply.with(CLOCK, &www.ro.hot().clock_text);
