@@ -115,7 +115,8 @@ fn row(actor: &Value, turn: &str, look: &Look, rates: &Rates) -> ([String; 6], S
     let restarts = format!("{}/{}{own}", number(actor, "restarts"), number(actor, "intensity"));
     let mut rest = vec![];
     if let Some(exit) = actor["exits"].as_array().and_then(|it| it.last()) {
-        rest.push(format!("{} ago {}", ago(exit, look), cause(exit, CAUSE)));
+        let who = if is_supervisor(actor) { format!("{} ", text(exit, "name")) } else { String::new() };
+        rest.push(format!("{} ago {who}{}", ago(exit, look), cause(exit, CAUSE)));
     }
     let numbers = cut(&numbers(&actor["observed"]), NUMBERS);
     rest.extend(Some(numbers).filter(|it| !it.is_empty()));

@@ -1,7 +1,5 @@
 /** The live supervision tree, as `/api/v2/actors` reports it. */
 
-import { formatDuration } from './time';
-
 export interface ActorExit {
   name: string;
   /** completed, stopped, failed, panicked, hung or killed. */
@@ -82,6 +80,12 @@ function milliseconds(value: unknown): number | null {
   return typeof value === 'number' ? value : null;
 }
 
+/** Milliseconds as settings write them. */
+function span(ms: number): string {
+  if (ms % 60_000 === 0) return `${ms / 60_000}m`;
+  return ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`;
+}
+
 /** The knobs in force, as they are called in settings. */
 function policy(raw: Raw): Knob[] {
   const own = (raw.policy ?? {}) as Raw;
@@ -91,7 +95,7 @@ function policy(raw: Raw): Knob[] {
     ['restart', text(own.restart)],
     ['strategy', text(raw.strategy)],
     ['intensity', typeof raw.intensity === 'number' ? String(raw.intensity) : ''],
-    ['period', period > 0 ? formatDuration(period / 1000) : ''],
+    ['period', period > 0 ? span(period) : ''],
     ['backoff', text(own['backoff-min']) === '' ? '' : `${text(own['backoff-min'])} to ${text(own['backoff-max'])}`],
     ['grace', text(own.grace)],
     ['hang-after', text(own['hang-after'])],
