@@ -1,6 +1,7 @@
 //! REST: `/api/v2` (also `/api/latest`). One family of endpoints per file; here they meet HTTP.
 
 mod actors;
+mod after;
 mod builders;
 mod buildrequests;
 mod builds;
@@ -22,7 +23,7 @@ mod unused;
 mod workers;
 
 use std::rc::Rc;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use actix_web::http::header::{self, HeaderName};
 use actix_web::http::{Method, StatusCode};
@@ -151,18 +152,23 @@ async fn get(request: &HttpRequest, www: &Www, path: &str) -> Reply {
     let wants_json = accept.into_iter().any(|it| it.contains("application/json"));
     let wants_gzip = reply::accepts_gzip(request);
     let question = request.uri().path_and_query().map_or(path, |it| it.as_str());
-    let basis = Basis { hot: www.ro.hot(), settings: www.configured().settings.clone() };
+    let mut basis = Basis { hot: www.ro.hot(), settings: www.configured().settings.clone() };
     let form = if wants_json { Form::Compact } else { Form::Indented };
     if let Some(rendered) = cache::find(&basis, form, question) {
         return from_cache(&basis, form, question, rendered, wants_gzip).await;
     }
     let Some((route, args)) = ROUTER.find(path) else { return ApiError::NoPath(path.to_owned()).into() };
+    let mut params = query::params(request.uri().query().unwrap_or(""));
+    match after::reach(&www.ro, &mut params).await {
+        Ok(reached) => basis.hot = reached.unwrap_or(basis.hot),
+        Err(error) => return error.into(),
+    }
     let call = Call {
         www: www.clone(),
         hot: basis.hot.clone(),
         settings: basis.settings.clone(),
         args: args.into(),
-        params: Rc::new(query::params(request.uri().query().unwrap_or(""))),
+        params: Rc::new(params),
         path: path.into(),
         wants_json,
     };

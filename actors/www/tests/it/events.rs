@@ -213,3 +213,37 @@ async fn streams_end_when_the_server_stops() {
         timeout(PATIENCE, stream.0.read_to_end(&mut rest)).await.expect("the connection ends").ok();
     }
 }
+
+#[actix_rt::test]
+async fn a_read_may_name_a_clock_that_it_must_contain() {
+    let world = World::new().await;
+    seed(&world).await;
+    let mut ahead = world.clock();
+    let (master, seq) = ahead.heads().next().unwrap();
+    ahead.set(master, seq + 1);
+    let path = format!("/api/v2/builds/5?after={ahead}");
+    let read = world.client.get(&path);
+    let (answer, ()) = futures_util::join!(read, async {
+        tokio::task::yield_now().await;
+        describe(&world, "after").await;
+    });
+    assert_eq!(answer.json()["builds"][0]["state_string"], "after");
+    // Filters and the like are read as without it.
+    let filtered =
+        format!("/api/v2/builds?buildid__eq=5&field=state_string&field=buildid&after={}", world.clock());
+    let filtered = world.client.get(&filtered).await;
+    assert_eq!(
+        filtered.json()["builds"],
+        json!([{ "state_string": "after", "buildid": 5 }]),
+        "{}",
+        filtered.text()
+    );
+    ahead.set(master, seq + 1_000);
+    let late = world.client.get(&format!("/api/v2/builds/5?after={ahead}")).await;
+    assert_eq!((late.status, late.header("retry-after")), (503, "1"), "{}", late.text());
+    for wrong in ["nonsense", "1:1.1", &format!("{ahead}&after={ahead}")] {
+        let answer = world.client.get(&format!("/api/v2/builds/5?after={wrong}")).await;
+        assert_eq!(answer.status, 400, "{wrong}: {}", answer.text());
+    }
+    world.finish().await;
+}
