@@ -39,6 +39,13 @@ impl Values {
         Values(values)
     }
 
+    /// The values, with `hidden` where secrets and passwords in URLs were.
+    pub(crate) fn shown(&self, hidden: &str) -> Value {
+        let mut values = self.0.clone();
+        hide(&mut values, hidden);
+        values
+    }
+
     /// Tells these values, with their secrets, apart from all others, without telling anything of them to whoever lacks `key`.
     pub fn digest(&self, secrets: &Secrets, key: &[u8]) -> String {
         // A key of any length will do.
@@ -51,6 +58,20 @@ impl Values {
             }
         }
         mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn hide(value: &mut Value, hidden: &str) {
+    match value {
+        Value::String(text) if text == SECRET => *text = hidden.to_owned(),
+        Value::String(text) => {
+            for place in url_passwords(text).into_iter().rev() {
+                text.replace_range(place, hidden);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|it| hide(it, hidden)),
+        Value::Object(table) => table.values_mut().for_each(|it| hide(it, hidden)),
+        _ => {}
     }
 }
 

@@ -27,6 +27,7 @@ pub mod schema;
 mod secrets;
 pub mod sections;
 mod settings;
+pub mod show;
 mod source;
 mod stored;
 pub mod supervised;

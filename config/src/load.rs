@@ -40,6 +40,8 @@ pub struct Loaded {
 pub struct Origin {
     /// The file's path, `environment`, `--set` or `built-in defaults`.
     pub source: String,
+    /// The variable, or the key given with `--set`.
+    pub given: Option<String>,
     /// From 1.
     pub line: usize,
     /// In characters, from 1.
@@ -188,7 +190,11 @@ fn origins(sources: &[Source]) -> BTreeMap<String, Origin> {
     for (layer, source) in sources.iter().enumerate() {
         collect(&source.root, &mut Vec::new(), &mut |path, node| {
             let place = Place::new(&source.name, layer, &source.text, node.key.clone());
-            let origin = Origin { source: place.source, line: place.line, column: place.column };
+            let given = match source.kind {
+                Kind::Given(_) => source.text.split('=').next().map(str::to_owned),
+                _ => None,
+            };
+            let origin = Origin { source: place.source, given, line: place.line, column: place.column };
             origins.insert(dotted(path), origin);
         });
     }

@@ -8,4 +8,5 @@ mod irc;
 mod mail;
 mod metrics;
 mod reload;
+mod secrets;
 mod straight_line;

@@ -2,6 +2,7 @@
 
 mod history;
 mod rollback;
+mod show;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(300);
 /// What can be done with configurations.
 #[derive(Subcommand)]
 pub enum Command {
+    /// Print the configuration of files, variables and flags as it is after all layers; secrets are `***`.
+    Show(show::Options),
     /// List the versions that were in force, newest first.
     History(history::Options),
     /// Put an earlier version in force again, under a new number. The files on disk are not changed.
@@ -49,6 +52,7 @@ impl MasterPage {
 /// Runs a command.
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Show(options) => show::run(options),
         Command::History(options) => history::run(&options),
         Command::Rollback(options) => rollback::run(&options),
     }
