@@ -134,10 +134,9 @@ fn types_and_values() {
         ],
     );
     check(
-        with("[database]\nurl = 'postgres://x'\n[mq]\nurl = 'nats://x'\n"),
+        with("[database]\nurl = 'oracle://x'\nread-url = 'sqlite://y'\n"),
         &[
-            r#"2:7 bad-value: not a database this version knows ['postgres://x'] (use "sqlite://FILE" (relative to data-dir) or "memory:")"#,
-            r#"4:7 bad-value: not a message bus this version knows ['nats://x'] (use "local:")"#,
+            r#"2:7 bad-value: not a database this version knows ['oracle://x'] (use "sqlite://FILE" (relative to data-dir), "postgres://USER@HOST/DATABASE", "mariadb://USER@HOST/DATABASE" or "memory:")"#,
         ],
     );
     check(
