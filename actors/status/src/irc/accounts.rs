@@ -270,7 +270,10 @@ mod tests {
         assert_eq!(ask, Command::Raw("WHO".into(), args(&["Ada", "%tuhna,1"])));
         let told = args(&["me", "1", "ada", "example.org", "ada", "ada-l"]);
         assert!(accounts.answered(354, &told, CASE).is_empty());
-        assert_eq!(accounts.answered(315, &args(&["me", "Ada", "End"]), CASE), [(token, Some("ada-l".into()))]);
+        assert_eq!(
+            accounts.answered(315, &args(&["me", "Ada", "End"]), CASE),
+            [(token, Some("ada-l".into()))]
+        );
 
         let (token, _) = accounts.ask(ada()).unwrap();
         accounts.answered(354, &args(&["me", "2", "eve", "elsewhere", "ada", "ada-l"]), CASE);
@@ -293,7 +296,10 @@ mod tests {
         assert_eq!(ask, Command::Raw("WHOIS".into(), args(&["Ada"])));
         accounts.answered(311, &args(&["me", "Ada", "ada", "example.org", "*", "Ada L"]), CASE);
         accounts.answered(330, &args(&["me", "Ada", "ada-l", "is logged in as"]), CASE);
-        assert_eq!(accounts.answered(318, &args(&["me", "Ada", "End"]), CASE), [(token, Some("ada-l".into()))]);
+        assert_eq!(
+            accounts.answered(318, &args(&["me", "Ada", "End"]), CASE),
+            [(token, Some("ada-l".into()))]
+        );
         // nobody of that name
         let (token, _) = accounts.ask(ada()).unwrap();
         assert_eq!(accounts.answered(401, &args(&["me", "Ada", "No such nick"]), CASE), [(token, None)]);

@@ -84,8 +84,7 @@ impl Style {
         for row in digest.lines.iter().take(ROWS) {
             let name = self.bold(&brief(&row.name, NAME));
             let worst = row.worst.map(|it| format!(", worst {}", self.result(it))).unwrap_or_default();
-            let step =
-                row.step.as_ref().map(|it| format!(", step {}", brief(it, NAME))).unwrap_or_default();
+            let step = row.step.as_ref().map(|it| format!(", step {}", brief(it, NAME))).unwrap_or_default();
             let link = row.last.as_ref().map_or(&row.url, |last| &last.url);
             lines.push(joined(&[format!("{name}: {}{worst}{step}", row.messages), plain(link)]));
         }
@@ -203,7 +202,9 @@ mod tests {
     #[test]
     fn a_failure_is_one_line_with_all_that_matters() {
         let line = PLAIN.build(&examples::failed());
-        for part in ["linux #42 failure (success before): ", " by Ada Lovelace, linus", "step test: ", "/builds/42"] {
+        for part in
+            ["linux #42 failure (success before): ", " by Ada Lovelace, linus", "step test: ", "/builds/42"]
+        {
             assert!(line.contains(part), "{part} in {line}");
         }
         assert!(!line.contains("ada@example.org"), "addresses are for mail: {line}");

@@ -60,14 +60,12 @@ async fn open(config: Arc<Irc>) -> Result<Box<dyn Duplex>, ConnectError> {
     if !config.tls {
         return Ok(Box::new(stream));
     }
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| ConnectError::Files {
-        what: "server".to_owned(),
-        why: error.to_string(),
-    })?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|error| ConnectError::Files { what: "server".to_owned(), why: error.to_string() })?;
     let files = config.clone();
-    let tls = tokio::task::spawn_blocking(move || client_config(&files)).await.map_err(|error| {
-        ConnectError::Files { what: "certificates".to_owned(), why: error.to_string() }
-    })??;
+    let tls = tokio::task::spawn_blocking(move || client_config(&files))
+        .await
+        .map_err(|error| ConnectError::Files { what: "certificates".to_owned(), why: error.to_string() })??;
     let connector = TlsConnector::from(Arc::new(tls));
     let stream = connector.connect(name, stream).await.map_err(ConnectError::Handshake)?;
     Ok(Box::new(stream))

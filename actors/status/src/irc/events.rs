@@ -145,7 +145,9 @@ impl EventWord {
                 let mode = if self == EventWord::Problem { Mode::Problem } else { Mode::Change };
                 finished && notice.modes.contains(&mode)
             }
-            EventWord::Recovery => is(Results::Success) && before.is_some_and(|it| badness(it) > badness(Results::Warnings)),
+            EventWord::Recovery => {
+                is(Results::Success) && before.is_some_and(|it| badness(it) > badness(Results::Warnings))
+            }
             EventWord::Worse | EventWord::Better => match (now, before) {
                 (Some(now), Some(before)) if finished => match self {
                     EventWord::Worse => badness(now) > badness(before),
@@ -215,7 +217,9 @@ mod tests {
         for bad in ["", "dance", "To", "successTo", "successToSkipped"] {
             assert_eq!(EventWord::parse(bad), None, "{bad}");
         }
-        assert!(EventWord::all_words().ends_with("worker, or one result to another such as successToFailure"));
+        assert!(
+            EventWord::all_words().ends_with("worker, or one result to another such as successToFailure")
+        );
     }
 
     #[test]

@@ -70,7 +70,12 @@ impl Outbox {
     }
 
     /// A message to these places, each with its lines.
-    pub fn say(&mut self, places: Vec<(String, Vec<Command>)>, unreachable: Vec<(String, String)>, reply: Reply) {
+    pub fn say(
+        &mut self,
+        places: Vec<(String, Vec<Command>)>,
+        unreachable: Vec<(String, String)>,
+        reply: Reply,
+    ) {
         let delivered = places.iter().map(|(place, _)| place.clone()).collect();
         for command in places.into_iter().flat_map(|(_, lines)| lines) {
             self.queue.push_back((Next::Line(command), true));

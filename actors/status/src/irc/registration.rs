@@ -85,7 +85,9 @@ impl Registration {
         match subcommand {
             "LS" if self.state == State::Listing => self.told(more, list),
             "ACK" => self.agreed(list),
-            "NAK" if self.state == State::Requesting => vec![self.refuse(format!("the server refused {list}"))],
+            "NAK" if self.state == State::Requesting => {
+                vec![self.refuse(format!("the server refused {list}"))]
+            }
             "NEW" => {
                 let new: Vec<&str> = list.split_whitespace().filter(|c| WANTED.contains(c)).collect();
                 if new.is_empty() { Vec::new() } else { vec![request(&new)] }

@@ -230,7 +230,8 @@ impl Session {
     pub fn identify(&mut self, speaker: Speaker, now: Instant) -> Option<u16> {
         let (token, ask) = self.accounts.ask(speaker)?;
         self.questions.push((token, now + ACCOUNT_WITHIN));
-        self.effects.push(Effect::Send(ask));
+        // somebody waits for it, and it must not wait behind announcements
+        self.urgent(ask);
         Some(token)
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use greenroom_config::{Irc, Mode};
-use greenroom_runtime::Front;
+use greenroom_runtime::{AskError, Front};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -15,6 +15,7 @@ use super::announce::Style;
 use super::connection::{IrcConnection, Parts, Say};
 use super::driver::Status;
 use super::events::EventWord;
+use super::outbox::{NotSaid, Spoken};
 use super::wishes::{WishBook, Wishes};
 use crate::notice::{BuildNotice, Notice};
 use crate::transport::{Outgoing, SendError, Sent, Transport};
@@ -34,21 +35,48 @@ pub struct IrcTransport {
     front: Front<IrcConnection>,
     status: watch::Receiver<Status>,
     style: Style,
+    /// The message that is being said. When the notifier's patience ends before flood control has let all of it out, the next
+    /// attempt waits for the rest instead of saying it all again.
+    saying: Option<(i64, Saying)>,
 }
+
+type Saying = BoxFuture<'static, Result<Result<Spoken, NotSaid>, AskError>>;
 
 impl IrcTransport {
     /// Over this connection.
     pub fn new(parts: Arc<Parts>, front: Front<IrcConnection>) -> Self {
         let style = Style { colors: parts.desk.config.colors };
         let status = parts.status.subscribe();
-        Self { parts, front, status, style }
+        Self { parts, front, status, style, saying: None }
     }
 
     async fn announce(&mut self, message: Arc<Outgoing>) -> Result<Sent, SendError> {
-        let desk = self.parts.desk.clone();
-        let wishes = desk.book.now();
-        let places = readers(&message.notice, &desk.config, &desk.configured, &wishes);
-        let Readers { to, muted } = places;
+        let under_way = self.saying.as_ref().is_some_and(|(id, _)| *id == message.id);
+        if !under_way {
+            let to = self.places(&message.notice)?;
+            self.connected().await?;
+            let lines = self.style.lines(&message);
+            let lines: Vec<_> = to.into_iter().map(|place| (place, lines.clone())).collect();
+            let front = self.front.clone();
+            let saying: Saying = Box::pin(async move { front.ask_within(SAID_WITHIN, Say { lines }).await });
+            self.saying = Some((message.id, saying));
+        }
+        let said = match &mut self.saying {
+            Some((_, saying)) => saying.await,
+            None => return Err(later("nothing was said".to_owned())),
+        };
+        self.saying = None;
+        match said {
+            Ok(Ok(spoken)) => self.outcome(spoken).await,
+            Ok(Err(lost)) => Err(later(lost.0)),
+            Err(error) => Err(later(format!("the connection: {error}"))),
+        }
+    }
+
+    /// To whom it goes.
+    fn places(&self, notice: &Notice) -> Result<Vec<String>, SendError> {
+        let desk = &self.parts.desk;
+        let Readers { to, muted } = readers(notice, &desk.config, &desk.configured, &desk.book.now());
         if to.is_empty() {
             let why = match muted.is_empty() {
                 true => "nobody wants to hear of it".to_owned(),
@@ -56,16 +84,12 @@ impl IrcTransport {
             };
             return Err(SendError::Nobody { why });
         }
-        self.connected().await?;
-        let lines = self.style.lines(&message);
-        let lines: Vec<_> = to.into_iter().map(|place| (place, lines.clone())).collect();
-        let said = self.front.ask_within(SAID_WITHIN, Say { lines }).await;
-        let spoken = match said {
-            Ok(Ok(spoken)) => spoken,
-            Ok(Err(lost)) => return Err(later(lost.0)),
-            Err(error) => return Err(later(format!("the connection: {error}"))),
-        };
-        forget_absent(&desk.book, &spoken.refused).await;
+        Ok(to)
+    }
+
+    /// What the record says of it.
+    async fn outcome(&mut self, spoken: Spoken) -> Result<Sent, SendError> {
+        forget_absent(&self.parts.desk.book, &spoken.refused).await;
         let refusals: Vec<String> =
             spoken.refused.iter().map(|(place, why)| format!("{place}: {why}")).collect();
         let refusals = refusals.join("; ");

@@ -119,12 +119,8 @@ impl Watcher {
     async fn line(&self, build: Option<Arc<Build>>) -> Result<Option<String>, DataError> {
         let Some(build) = build else { return Ok(None) };
         let Some(facts) = Facts::read(&self.ro, &build).await? else { return Ok(None) };
-        let enrich = Enrich {
-            ro: &self.ro,
-            notifier: &self.notifier,
-            farm: &self.farm,
-            masks: self.masks.current(),
-        };
+        let enrich =
+            Enrich { ro: &self.ro, notifier: &self.notifier, farm: &self.farm, masks: self.masks.current() };
         let notice = enrich.build(&facts, BuildEvent::Finished).await?;
         Ok(Some(self.style.build(&notice)))
     }

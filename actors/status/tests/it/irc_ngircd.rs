@@ -33,7 +33,7 @@ impl Ngircd {
         let (port, tls_port) = (free_port(), free_port());
         let text = format!(
             "[Global]\nName = {name}\nInfo = a test\nListen = 127.0.0.1\nPorts = {port}\nMotdPhrase = hello\n\
-             ServerUID = root\nServerGID = root\n[Limits]\nMaxConnectionsIP = 0\nMaxNickLength = 20\nConnectRetry = 1\n\
+             [Limits]\nMaxConnectionsIP = 0\nMaxNickLength = 20\nConnectRetry = 5\n\
              [Options]\nPAM = no\nIdent = no\nDNS = no\n[SSL]\nCertFile = {}\nKeyFile = {}\nPorts = {tls_port}\n\
              [Channel]\nName = #locked\nModes = nk sesame\n[Operator]\nName = oper\nPassword = pw\n{more}",
             certificates.server.display(),
@@ -50,7 +50,10 @@ impl Ngircd {
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            assert!(begun.elapsed() < PATIENCE, "ngircd does not open its port; run scripts/services setup\n{log}");
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "ngircd does not open its port; run scripts/services setup\n{log}"
+            );
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -129,11 +132,14 @@ async fn tls_and_channels_with_keys() {
         .replace("tls = false\n", "")
         .replace("['#builds']", "['#builds', { name = '#locked', key = 'sesame' }]");
     let world = World::start(&text).await;
-    let joined = |it: &serde_json::Value| it["channels"]["#locked"] == "joined" && it["channels"]["#builds"] == "joined";
+    let joined = |it: &serde_json::Value| {
+        it["channels"]["#locked"] == "joined" && it["channels"]["#builds"] == "joined"
+    };
     world.await_connection("both channels", joined).await;
     world.end().await;
     let world = World::start(&text.replace("sesame", "wrong")).await;
-    let refused = |it: &serde_json::Value| it["channels"]["#locked"].as_str().is_some_and(|it| it.contains("+k"));
+    let refused =
+        |it: &serde_json::Value| it["channels"]["#locked"].as_str().is_some_and(|it| it.contains("+k"));
     world.await_connection("a refusal", refused).await;
     assert_eq!(world.await_ready().await["channels"]["#builds"], "joined");
     world.end().await;

@@ -147,7 +147,8 @@ async fn a_certificate_that_nobody_vouches_for_is_refused() {
     for more in [format!("tls-ca = '{}'", stranger.ca.display()), String::new()] {
         let world = World::start(&keys(server.port, &more)).await;
         assert!(server.accept_any().await.is_none(), "the handshake must fail");
-        let said = |it: &serde_json::Value| it["last_error"].as_str().is_some_and(|it| it.starts_with("TLS:"));
+        let said =
+            |it: &serde_json::Value| it["last_error"].as_str().is_some_and(|it| it.starts_with("TLS:"));
         world.await_connection("a refusal", said).await;
         world.end().await;
     }
@@ -180,8 +181,10 @@ async fn an_account_may_and_a_nick_may_not() {
     let said = peer.expect("PRIVMSG #builds").await;
     assert!(said.contains("the account eve may not do that"), "{said}");
     // the account under another nick
-    peer.say("@account=Ada :x!a@h PRIVMSG #builds :bot, force build --branch=dev --prop target=all linux now")
-        .await;
+    peer.say(
+        "@account=Ada :x!a@h PRIVMSG #builds :bot, force build --branch=dev --prop target=all linux now",
+    )
+    .await;
     let said = peer.expect("PRIVMSG #builds").await;
     assert!(said.contains("x: a build of linux was asked for: request 17"), "{said}");
     let act = timeout(PATIENCE, acts.recv()).await.unwrap().unwrap();
@@ -319,5 +322,34 @@ async fn a_server_that_floods_us_with_nonsense_is_survived() {
     peer.say(":srv 001").await;
     peer.say(":bob!b@h PRIVMSG bot :version").await;
     peer.expect("PRIVMSG bob :Greenroom").await;
+    world.end().await;
+}
+
+#[actix_rt::test]
+async fn what_flood_control_holds_back_for_long_is_still_said_once() {
+    let server = FakeServer::plain().await;
+    let text = plain(server.port, "timeout = '300ms'")
+        .replace("['#builds']", "['#a', '#b', '#c', '#d']")
+        .replace("burst = 100\nline-interval = '5ms'", "burst = 1\nline-interval = '200ms'");
+    let world = World::start(&text).await;
+    let mut peer = server.accept().await;
+    peer.welcome("", "X").await;
+    for _ in 0..3 {
+        peer.enter().await;
+    }
+    world.await_ready().await;
+    let id = world.send_test().await;
+    let mut said = Vec::new();
+    loop {
+        let line = timeout(PATIENCE, peer.line()).await.unwrap().unwrap();
+        if let Some(token) = line.strip_prefix("PING ") {
+            peer.say(&format!(":srv PONG srv :{token}")).await;
+            break;
+        }
+        said.push(line);
+    }
+    assert_eq!(said.len(), 4, "{said:?}");
+    let delivery = world.await_delivery(id, DeliveryState::Sent).await;
+    assert!(delivery.attempts > 1, "the attempts ended before flood control let all of it out");
     world.end().await;
 }

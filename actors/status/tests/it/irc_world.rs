@@ -70,7 +70,7 @@ impl World {
         let world = TestWorld::in_real_time();
         let dir = tempfile::tempdir().unwrap();
         let options = DataOptions {
-            database_url: "memory:".to_owned(),
+            database_url: "memory:".into(),
             data_dir: dir.path().to_owned(),
             bus: None,
             master_name: "main".to_owned(),
@@ -127,7 +127,12 @@ impl World {
     pub async fn delivery(&self, id: DeliveryId) -> Delivered {
         let found = self.data.ro().get::<greenroom_model::Delivery>(id.0).await.unwrap().value;
         let it = found.expect("the delivery");
-        Delivered { state: it.state, target: it.target.clone(), reason: it.reason.clone(), attempts: it.attempts }
+        Delivered {
+            state: it.state,
+            target: it.target.clone(),
+            reason: it.reason.clone(),
+            attempts: it.attempts,
+        }
     }
 
     /// Waits until a delivery is in this state.
@@ -169,7 +174,9 @@ impl World {
         actix_rt::spawn(async move {
             while let Delivery::Event(event) = asked.next().await {
                 let what = &event.frame.event.what;
-                let (EventName::Requested, Record::Control(act)) = (what.name, &what.record) else { continue };
+                let (EventName::Requested, Record::Control(act)) = (what.name, &what.record) else {
+                    continue;
+                };
                 let answer = ControlAnswer::Done(serde_json::json!([7, {"1": 17}]));
                 let _ = rw.write(vec![Op::AnswerControl { act: act.id, answer }]).await;
                 if told.send(act.clone()).is_err() {

@@ -85,7 +85,8 @@ impl Desk {
             return Err(format!("no force scheduler offers {}", named(&force.builder)));
         }
         let knows = |it: &ForceScheduler, name: &str| it.parameters.iter().any(|p| p.name == name);
-        let unknown = force.properties.iter().find(|(name, _)| !offering.iter().any(|(_, it)| knows(it, name)));
+        let unknown =
+            force.properties.iter().find(|(name, _)| !offering.iter().any(|(_, it)| knows(it, name)));
         if let Some((name, _)) = unknown {
             return Err(format!("no force scheduler of {} asks for {}", named(&force.builder), named(name)));
         }
@@ -107,7 +108,8 @@ impl Desk {
         let hot = self.ro.hot();
         let builder = self.builder(&hot, builder)?;
         let ours = hot.running_builds().filter(|it| it.builder == builder.id);
-        let builds: Vec<_> = ours.filter(|it| number.is_none_or(|n| it.number == n)).take(MOST_STOPPED).collect();
+        let builds: Vec<_> =
+            ours.filter(|it| number.is_none_or(|n| it.number == n)).take(MOST_STOPPED).collect();
         if builds.is_empty() {
             let which = number.map(|n| format!(" #{n}")).unwrap_or_default();
             return Err(format!("no build {}{which} is running", named(&builder.name)));
@@ -157,8 +159,7 @@ impl Desk {
         let hot = self.ro.hot();
         let name = named(worker);
         let worker = hot.worker_named(worker).ok_or_else(|| format!("there is no worker {name}"))?;
-        let (action, said) =
-            if pause { ("pause", "is paused") } else { ("unpause", "takes builds again") };
+        let (action, said) = if pause { ("pause", "is paused") } else { ("unpause", "takes builds again") };
         let params = if reason.is_empty() { json!({}) } else { json!({ "reason": reason }) };
         self.act(asker, ControlTarget::Worker(worker.id), action, params).await?;
         Ok(format!("worker {name} {said}"))

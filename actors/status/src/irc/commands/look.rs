@@ -109,8 +109,7 @@ impl Desk {
     async fn status_of(&self, hot: &Hot, builder: &Builder) -> Result<Vec<String>, String> {
         let waiting = hot.waiting_requests().filter(|it| it.builder == builder.id).count();
         let running: Vec<_> = hot.running_builds().filter(|it| it.builder == builder.id).collect();
-        let mut lines: Vec<String> =
-            running.iter().take(FEW).map(|it| self.running_build(hot, it)).collect();
+        let mut lines: Vec<String> = running.iter().take(FEW).map(|it| self.running_build(hot, it)).collect();
         if running.is_empty() {
             lines.push(self.last_of(hot, builder).await?);
         }
@@ -137,8 +136,7 @@ impl Desk {
         if newest.is_empty() {
             return Ok(vec!["no build has ended yet".to_owned()]);
         }
-        let mut lines: Vec<String> =
-            newest.iter().take(rows).map(|it| self.ended_build(&hot, it)).collect();
+        let mut lines: Vec<String> = newest.iter().take(rows).map(|it| self.ended_build(&hot, it)).collect();
         if newest.len() > rows {
             lines.push(joined(&["… and more".to_owned(), self.page("builders")]));
         }
@@ -154,8 +152,11 @@ impl Desk {
 
     /// The last build of a builder that has ended.
     pub(super) async fn last_ended(&self, builder: BuilderId) -> Result<Option<Shown<Build>>, String> {
-        let query =
-            Query::default().eq("builderid", builder.0).eq("complete", true).order_by("buildid", true).limit(1);
+        let query = Query::default()
+            .eq("builderid", builder.0)
+            .eq("complete", true)
+            .order_by("buildid", true)
+            .limit(1);
         let page = self.ro.list::<Build>(query).await.map_err(unreadable)?.value;
         Ok(page.items.into_iter().next())
     }

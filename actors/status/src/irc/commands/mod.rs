@@ -138,7 +138,9 @@ impl Desk {
             Request::Stop { builder, number, reason } => {
                 Answer::lines(self.stop(&builder, number, &reason, asker).await?)
             }
-            Request::Rebuild { builder, number } => Answer::line(self.rebuild(&builder, number, asker).await?),
+            Request::Rebuild { builder, number } => {
+                Answer::line(self.rebuild(&builder, number, asker).await?)
+            }
             Request::Pause { worker, reason } => {
                 Answer::line(self.pause(&worker, true, &reason, asker).await?)
             }
@@ -151,7 +153,8 @@ impl Desk {
         match account {
             Some(account) if authz::allows(&self.config, account, act) => Ok(()),
             Some(account) => Err(format!("the account {} may not do that", brief(account, 40))),
-            None => Err("that needs a services account with a permission, and you are not logged in to one".to_owned()),
+            None => Err("that needs a services account with a permission, and you are not logged in to one"
+                .to_owned()),
         }
     }
 
@@ -176,7 +179,8 @@ fn help(command: Option<&str>) -> Answer {
     let known = command.and_then(|word| USAGE.iter().find(|(known, ..)| *known == word));
     if let Some((word, arguments, about)) = known {
         let usage = format!("{word} {arguments}");
-        let more = if *word == "notify" { format!("events: {}", EventWord::all_words()) } else { String::new() };
+        let more =
+            if *word == "notify" { format!("events: {}", EventWord::all_words()) } else { String::new() };
         return Answer::line(joined(&[format!("{}: {about}", usage.trim_end()), more]));
     }
     let words: Vec<&str> = USAGE.iter().map(|(word, ..)| *word).collect();

@@ -86,11 +86,7 @@ pub const USAGE: &[Usage] = &[
     ("watch", "BUILDER", "tells here when its running builds end"),
     ("notify", "on|off|list [EVENT…]", "which events are told here; kept over restarts"),
     ("why", "BUILDER|REQUEST", "why a build request waits"),
-    (
-        "force",
-        "build BUILDER [--branch=B] [--revision=R] [--prop NAME=VALUE]… [REASON]",
-        "asks for a build",
-    ),
+    ("force", "build BUILDER [--branch=B] [--revision=R] [--prop NAME=VALUE]… [REASON]", "asks for a build"),
     ("stop", "build BUILDER [NUMBER] [REASON]", "stops running builds"),
     ("rebuild", "BUILDER [NUMBER]", "repeats a build, the last one unless told otherwise"),
     ("pause", "WORKER [REASON]", "lets a worker take no new builds"),
@@ -232,7 +228,8 @@ fn notify(words: &[&str]) -> Result<Notify, String> {
     let (word, events) = words.split_first().ok_or_else(|| usage("notify"))?;
     let read = || -> Result<Vec<EventWord>, String> {
         let read = |word: &&str| {
-            EventWord::parse(word).ok_or_else(|| format!("no such event. There are {}", EventWord::all_words()))
+            EventWord::parse(word)
+                .ok_or_else(|| format!("no such event. There are {}", EventWord::all_words()))
         };
         events.iter().map(read).collect()
     };
@@ -333,7 +330,8 @@ mod tests {
         assert_eq!(parse("LIST all workers"), list(Listed::Workers, true, 100));
         assert_eq!(parse("list 3 changes"), list(Listed::Changes, false, 3));
         assert_eq!(parse("list 100000000 changes"), list(Listed::Changes, false, 100));
-        for bad in ["list", "list 0 changes", "list -1 changes", "list x changes", "list cakes", "list a b c"] {
+        for bad in ["list", "list 0 changes", "list -1 changes", "list x changes", "list cakes", "list a b c"]
+        {
             assert!(parse(bad).unwrap_err().starts_with("usage: list"), "{bad}");
         }
     }
@@ -345,7 +343,11 @@ mod tests {
             reason: "please now".into(),
             branch: Some("main".into()),
             revision: Some("abc".into()),
-            properties: vec![("a".into(), "1 2".into()), ("b".into(), "x=y".into()), ("c".into(), String::new())],
+            properties: vec![
+                ("a".into(), "1 2".into()),
+                ("b".into(), "x=y".into()),
+                ("c".into(), String::new()),
+            ],
             ..Force::default()
         };
         let text = r#"force build --branch=main --revision abc "linux x64" --prop 'a=1 2' --props=b=x=y,c= please now"#;
@@ -400,7 +402,9 @@ mod tests {
     fn only_what_changes_something_needs_a_permission() {
         assert_eq!(parse("force build x").unwrap().act(), Some(IrcAct::Force));
         assert_eq!(parse("leave").unwrap().act(), Some(IrcAct::Leave));
-        for harmless in ["help", "list builders", "status", "last x", "watch x", "notify on", "why 1", "version"] {
+        for harmless in
+            ["help", "list builders", "status", "last x", "watch x", "notify on", "why 1", "version"]
+        {
             assert_eq!(parse(harmless).unwrap().act(), None, "{harmless}");
         }
     }

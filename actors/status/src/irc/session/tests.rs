@@ -90,10 +90,7 @@ impl Play {
 #[tokio::test(start_paused = true)]
 async fn from_hello_to_the_channels() {
     let mut play = Play::new("password = 'gate'\nuser = 'green'\nreal-name = \"The\\nbot\"");
-    assert_eq!(
-        play.said(),
-        ["CAP LS 302", "PASS gate", "NICK bot", "USER green 0 * :The bot"]
-    );
+    assert_eq!(play.said(), ["CAP LS 302", "PASS gate", "NICK bot", "USER green 0 * :The bot"]);
     play.hear(":srv CAP * LS :multi-prefix");
     assert_eq!(play.said(), ["CAP END"]);
     play.hear("PING :123");
@@ -224,7 +221,10 @@ async fn a_server_that_never_welcomes_is_left() {
 async fn pongs_confirm_in_order_whatever_they_say() {
     let confirmed = |play: &mut Play| -> Vec<u64> {
         let effects = play.effects();
-        effects.iter().filter_map(|it| if let Effect::Confirmed(mark) = it { Some(*mark) } else { None }).collect()
+        effects
+            .iter()
+            .filter_map(|it| if let Effect::Confirmed(mark) = it { Some(*mark) } else { None })
+            .collect()
     };
     let mut play = Play::ready("", "X");
     play.rest.clear();
