@@ -24,7 +24,7 @@ impl Answer {
     }
 }
 
-fn headers(answer: &ureq::http::Response<ureq::Body>) -> Vec<(String, String)> {
+fn headers_of(answer: &ureq::http::Response<ureq::Body>) -> Vec<(String, String)> {
     let text = |value: &ureq::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     answer.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
@@ -55,7 +55,7 @@ impl Rest {
     /// GETs a path such as `/health`.
     pub fn try_get(&self, path: &str) -> Result<Answer, ureq::Error> {
         let mut answer = self.agent.get(format!("{}{path}", self.base)).call()?;
-        let (status, headers) = (answer.status().as_u16(), headers(&answer));
+        let (status, headers) = (answer.status().as_u16(), headers_of(&answer));
         let text = answer.body_mut().with_config().limit(256 << 20).read_to_vec()?;
         Ok(Answer { status, headers, text: String::from_utf8_lossy(&text).into_owned() })
     }
@@ -92,7 +92,7 @@ impl Rest {
             request = request.header(*name, *value);
         }
         let mut answer = request.send(body)?;
-        let (status, headers) = (answer.status().as_u16(), headers(&answer));
+        let (status, headers) = (answer.status().as_u16(), headers_of(&answer));
         Ok(Answer { status, headers, text: answer.body_mut().read_to_string()? })
     }
 
