@@ -23,7 +23,9 @@ fn the_samples_load_without_a_warning() {
     assert!(minimal.builders["test"].steps[0].halts_on_failure());
     assert!(!minimal.builders["test"].steps[1].halts_on_failure());
     let team = sample("team.toml");
-    assert_eq!(team.builders_of(&team.schedulers["main"]), ["fast", "full"]);
+    assert_eq!(team.builders_of(&team.schedulers["main"]), ["fast", "full", "port-gcc", "port-clang"]);
+    let own = sample("greenroom.toml");
+    assert_eq!(own.builders_of(&own.schedulers["force"]), ["full", "quick"]);
     assert_eq!(team.workers_of(&team.builders["full"]), ["linux-1"]);
 }
 
