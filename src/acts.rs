@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use greenroom_model::{ControlAct, ControlAnswer, ControlTarget};
 use greenroom_process::Outside;
 use greenroom_runtime::{AskError, Front};
+use greenroom_status::StatusLayer;
 use serde_json::Value;
 
 use crate::actor_acts::ActorActs;
@@ -22,6 +23,8 @@ pub struct MasterActs {
     pub actors: ActorActs,
     /// Those on its configuration; set when the master has begun.
     pub configurator: Arc<OnceLock<Front<Configurator>>>,
+    /// Those on its notifiers; set when they have begun.
+    pub status: Arc<OnceLock<StatusLayer>>,
 }
 
 impl Outside for MasterActs {
@@ -29,6 +32,10 @@ impl Outside for MasterActs {
         if let (ControlTarget::Master(_), "reload" | "rollback") = (&act.target, act.action.as_str()) {
             let configurator = self.configurator.get().cloned();
             return async move { reconfigure(&configurator?, &act).await }.boxed();
+        }
+        if let (ControlTarget::Notifier(name), "test") = (&act.target, act.action.as_str()) {
+            let (status, name) = (self.status.get().cloned(), name.clone());
+            return async move { Some(test_notifier(&status?, &name, &act.identity).await) }.boxed();
         }
         let done = match (&act.target, act.action.as_str()) {
             (ControlTarget::Master(_), "kill-actor" | "restart-actor") => Some(self.actors.act(&act)),
@@ -38,6 +45,14 @@ impl Outside for MasterActs {
             _ => None,
         };
         async move { done }.boxed()
+    }
+}
+
+/// Puts a trial message into a notifier's outbox.
+async fn test_notifier(status: &StatusLayer, name: &str, by: &str) -> ControlAnswer {
+    match status.test(name, by).await {
+        Ok(delivery) => ControlAnswer::Done(serde_json::json!({ "deliveryid": delivery.0 })),
+        Err(error) => ControlAnswer::Failed(error.to_string()),
     }
 }
 

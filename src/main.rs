@@ -1,6 +1,7 @@
 //! The `greenroom` binary: a buildmaster, its agent and its tools behind subcommands.
 
 mod actor_acts;
+mod about;
 mod acts;
 mod commands;
 mod configurator;

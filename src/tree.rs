@@ -16,10 +16,11 @@ use greenroom_link::{LinkLayer, LinkOptions};
 use greenroom_mq::BusUrl;
 use greenroom_process::{ProcessLayer, ProcessOptions};
 use greenroom_runtime::{ChildSpec, Front, Runtime, Supervisor, SupervisorSpec};
-use greenroom_status::{ConsoleListener, FarmCounters, FarmMetrics, Print};
+use greenroom_status::{ConsoleListener, FarmCounters, FarmMetrics, Print, StatusLayer, StatusOptions};
 use greenroom_www::{ConfigurationState, Serving, Www, WwwParts};
 use tokio::sync::{Mutex, watch};
 
+use crate::about::AboutMaster;
 use crate::actor_acts::ActorActs;
 use crate::acts::MasterActs;
 use crate::configurator::{Configurator, Layers, Shared, Store};
@@ -78,6 +79,8 @@ pub const TABLE: &[Row] = &[
     row("process",        "control-desk",     "control-desk",            "permanent"),
     row("root",           "configurator",     "configurator",            "permanent"),
     row("listeners",      "listener/*",       "listener",                "permanent"),
+    row("notifiers/*",    "notifier/*",       "notifier",                "permanent"),
+    row("notifiers/*",    "irc/*",            "irc-connection",          "permanent"),
 ];
 
 /// Threads that answer HTTP.
@@ -93,6 +96,7 @@ pub struct Tree {
     configuration: Arc<Shared>,
     configurator: Front<Configurator>,
     listeners: Supervisor,
+    status: StatusLayer,
     serving: Serving,
     /// Where links, listeners and polling run, apart from data and process.
     edge: Arbiter,
@@ -131,6 +135,7 @@ impl Tree {
         let link =
             LinkLayer::start(&at_edge, options_of_link).await.context("failed to start the worker link")?;
         let for_acts = Arc::new(OnceLock::new());
+        let notifiers = Arc::new(OnceLock::new());
         let process = ProcessLayer::start(ProcessOptions {
             settings: Arc::clone(&settings),
             configuration: number,
@@ -139,6 +144,7 @@ impl Tree {
             outside: Arc::new(MasterActs {
                 actors: ActorActs::new(runtime.clone()),
                 configurator: Arc::clone(&for_acts),
+                status: Arc::clone(&notifiers),
             }),
             parent: root.clone(),
             data_dir,
@@ -149,6 +155,9 @@ impl Tree {
         let listeners = at_edge.supervisor(SupervisorSpec::new("listeners"));
         let counters = Counters::default();
         count_farm(&listeners, data.ro(), counters.farm.clone());
+        let about = Arc::new(AboutMaster::new(Arc::clone(&settings), process.distributor()));
+        let status = start_status(&data, &at_edge, &masks, &about, &settings).await;
+        drop(notifiers.set(status.clone()));
 
         let state = ConfigurationState { number, refused_at: None };
         let (serving, www) = serve(&data, &link, runtime, (settings, state), &counters, listener)?;
@@ -160,6 +169,8 @@ impl Tree {
             masks,
             link: link.clone(),
             process: Arc::clone(&process),
+            status: status.clone(),
+            about,
             www,
         };
         let configuration = Arc::new(Shared::new(store, options, layers, version));
@@ -168,7 +179,7 @@ impl Tree {
             Configurator::new(birth, Arc::clone(&shared))
         });
         drop(for_acts.set(configurator.clone()));
-        Ok(Self { data, link, process, configuration, configurator, listeners, serving, edge })
+        Ok(Self { data, link, process, configuration, configurator, listeners, status, serving, edge })
     }
 
     /// The settings in force.
@@ -220,6 +231,7 @@ impl Tree {
     pub async fn stop(&self, grace: Duration) -> Vec<String> {
         let mut cut_off = self.drain(grace).await;
         // Workers first: the server waits for connections that are open, and theirs do not end by themselves.
+        cut_off.extend(self.status.stop(Some(grace)).await.into_iter().map(|it| it.name));
         let top = [self.listeners.stop(Some(grace)).await, self.link.stop(Some(grace)).await];
         self.serving.stop(true).await;
         let rest = top.into_iter().chain([self.data.stop(grace).await]);
@@ -227,6 +239,27 @@ impl Tree {
         self.edge.stop();
         cut_off
     }
+}
+
+/// Starts the notifiers, beside the other listeners.
+async fn start_status(
+    data: &DataLayer,
+    at_edge: &Supervisor,
+    masks: &SharedMasks,
+    about: &Arc<AboutMaster>,
+    settings: &Settings,
+) -> StatusLayer {
+    let (outboxes, others) = (data.clone(), data.clone());
+    let options = StatusOptions {
+        ro: data.ro(),
+        control: data.control(),
+        state: Arc::new(move |name| outboxes.notifier_state(name)),
+        own_state: Arc::new(move |name| others.listener_state(name)),
+        masks: masks.clone(),
+        about: about.clone(),
+        parent: at_edge.clone(),
+    };
+    StatusLayer::start(options, settings).await
 }
 
 /// Adds the listener that counts for `/metrics`.
@@ -292,7 +325,7 @@ fn serve(
 mod tests {
     use super::*;
 
-    const CONFIG: &str = r#"
+    const CONFIG: &str = r##"
         [database]
         url = "memory:"
         [www]
@@ -316,7 +349,15 @@ mod tests {
         [builders.b]
         [[builders.b.steps]]
         run = "true"
-    "#;
+        [notifiers.hook]
+        kind = "webhook"
+        url = "https://example.org/hook"
+        [notifiers.team]
+        kind = "irc"
+        server = "127.0.0.1:1"
+        nick = "greenroom"
+        channels = ["#b"]
+    "##;
 
     /// Children that come and go with work.
     const PASSING: &[&str] = &["build/*", "session/*", "local-worker/*", "hubs/*", "hub/*", "bus-link"];

@@ -10,6 +10,7 @@ mod init;
 mod manual;
 mod master;
 mod migrate;
+mod notify;
 mod populate;
 mod reload;
 mod schema;
@@ -52,6 +53,9 @@ pub enum Command {
     Actors(actors::Options),
     /// Say whether a master can do its work.
     Health(health::Options),
+    /// List a master's notifiers, show what became of their messages, send a trial.
+    #[command(subcommand)]
+    Notify(notify::Command),
     /// Let a running master load its files again.
     Reload(reload::Options),
     /// The versions of a running master's configuration.
@@ -124,6 +128,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::SendChange(options) => send_change::run(options),
         Command::Force(options) => force::run(options),
         Command::Actors(options) => actors::run(options),
+        Command::Notify(command) => notify::run(command),
         Command::Health(options) => health::run(&options),
         Command::Reload(options) => reload::run(&options),
         Command::Config(command) => config::run(command),

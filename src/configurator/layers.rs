@@ -8,8 +8,11 @@ use greenroom_data::Ro;
 use greenroom_link::{LinkLayer, LinkStartError, Prepared};
 use greenroom_process::{Applied, ProcessLayer, StartupError};
 use greenroom_runtime::Runtime;
+use greenroom_status::StatusLayer;
 use greenroom_www::{ConfigurationState, Www};
 use tokio::sync::Mutex;
+
+use crate::about::AboutMaster;
 
 /// Who hears of a new configuration.
 pub struct Layers {
@@ -19,6 +22,8 @@ pub struct Layers {
     pub link: LinkLayer,
     /// None: the master stops.
     pub process: Arc<Mutex<Option<ProcessLayer>>>,
+    pub status: StatusLayer,
+    pub about: Arc<AboutMaster>,
     pub www: Www,
 }
 
@@ -59,6 +64,8 @@ impl Layers {
         let process = process.as_ref().ok_or(ApplyError::Stopping)?;
         let applied = process.apply(Arc::clone(settings), state.number).await?;
         self.link.apply(prepared);
+        self.about.apply(Arc::clone(settings));
+        self.status.apply(settings).await;
         self.www.apply(Arc::clone(settings), state);
         Ok(applied)
     }

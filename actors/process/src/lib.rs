@@ -32,6 +32,7 @@ pub use builds::BuildActor;
 pub use change_sources::GitPoller;
 pub use control_desk::ControlDesk;
 pub use layer::{Applied, ProcessLayer, ProcessOptions, Row, StartupError, StopSummary, TREE};
+pub use messages::WhyWaiting;
 pub use outside::Outside;
 pub use runner::CommandRunner;
 pub use setup::{configure, configure_with};

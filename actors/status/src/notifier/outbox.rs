@@ -23,8 +23,10 @@ pub struct Waiting {
     pub dedup_key: String,
     /// For people.
     pub subject: String,
-    /// How often it was tried.
+    /// How often it was tried and did not go out.
     pub attempts: u32,
+    /// Whether an earlier life may have tried once more, and died before it could say so.
+    pub uncertain: bool,
     /// What it is about.
     pub seed: Seed,
 }
@@ -100,7 +102,8 @@ impl Outbox {
                 due_at: row.due_at,
                 dedup_key: row.dedup_key.clone(),
                 subject: row.subject.clone(),
-                attempts: attempts.saturating_add(u32::from(reborn)),
+                attempts,
+                uncertain: reborn,
                 seed,
             };
             found.insert(row.id, waiting);
@@ -125,6 +128,7 @@ impl Outbox {
                 dedup_key: it.dedup_key,
                 subject: it.subject,
                 attempts: 0,
+                uncertain: false,
                 seed,
             };
             inner.waiting.insert(it.id, waiting);

@@ -133,7 +133,7 @@ impl Sender {
             id: waiting.id.0,
             notifier: self.plan.name.clone(),
             dedup_key: format!("{}-{}", dedup_name(&self.plan.name), waiting.dedup_key),
-            attempt: waiting.attempts.saturating_add(1),
+            attempt: waiting.attempts.saturating_add(1).saturating_add(u32::from(waiting.uncertain)),
             at: waiting.created_at,
             farm: self.plan.farm.clone(),
             notice,
