@@ -61,7 +61,8 @@ fn to_text(ok: bool, faults: &[Fault], settings: Option<&Settings>, color: bool)
         Some(_) => text.push_str("the configuration can be used, but warnings are denied\n"),
         None => {}
     }
-    if let Some(fault) = faults.first() {
+    let worst = faults.iter().min_by_key(|it| it.severity);
+    if let Some(fault) = worst {
         text.push_str(&format!("`greenroom check --explain {}` says more about such a fault\n", fault.code));
     }
     text
