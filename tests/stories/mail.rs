@@ -27,7 +27,7 @@ parameters = [{ name = 'code' }]
 [builders.linux]
 [[builders.linux.steps]]
 name = 'test'
-run = 'echo compiling; echo \"main.c:7: error: it is broken\"; exit ${{ prop.code ?? \"1\" }}'
+run = 'echo compiling; echo \"main.c:7: error: it is broken\"; exit ${{ has(prop.code) ? prop.code : \"1\" }}'
 ";
 
 fn mail(port: u16, more: &str) -> String {
