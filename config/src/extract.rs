@@ -314,6 +314,16 @@ impl Report<'_> {
         None
     }
 
+    fn is_default(&self, path: &[String], text: &str) -> bool {
+        let defaults = self.sources.iter().filter(|it| it.kind == Kind::BuiltIn);
+        let value = |source: &Source| {
+            let (first, rest) = path.split_first()?;
+            let value = source.values.get(first)?;
+            rest.iter().try_fold(value, |value, name| value.as_dict()?.get(name))?.as_str().map(|it| it == text)
+        };
+        defaults.filter_map(value).any(|it| it)
+    }
+
     /// Puts a secret's text where it is said where to find it; false, with some text, when it cannot be found.
     fn read_secret(&mut self, slot: &mut Value, path: &[String]) -> bool {
         // The last layer that says it replaces all that others say.
@@ -333,7 +343,10 @@ impl Report<'_> {
         let text = match read {
             Ok(secret) => {
                 let text = Value::from(secret.expose());
-                self.secrets.add(dotted(path), secret);
+                // A default is known to everybody.
+                if !self.is_default(path, secret.expose()) {
+                    self.secrets.add(dotted(path), secret);
+                }
                 text
             }
             Err(message) => {

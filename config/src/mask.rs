@@ -22,6 +22,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use bytes::{Bytes, BytesMut};
 
 use crate::secrets::Secrets;
+use crate::values::url_passwords;
 
 /// What stands for a secret.
 pub const MASK: &str = "***";
@@ -218,6 +219,9 @@ fn add(form: &str, patterns: &mut BTreeSet<Box<[u8]>>) {
 /// All that a secret may look like.
 fn forms(secret: &str, take: &mut impl FnMut(&str)) {
     encoded(secret, take);
+    for password in url_passwords(secret) {
+        encoded(&secret[password], take);
+    }
     let lines: Vec<&str> = secret.lines().map(str::trim).collect();
     if lines.len() > 1 || lines.first().is_some_and(|it| *it != secret) {
         for line in lines.into_iter().filter(|it| it.len() >= MIN_SECRET) {

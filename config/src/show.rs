@@ -102,14 +102,20 @@ impl Printer<'_> {
         let text = format!("{} = {}", key_text(key), value_text(value));
         self.text.push_str(&text);
         if self.style.origin
-            && let Some(origin) = self.loaded.origins.get(&dotted(path))
+            && let Some(origin) = self.origin(&dotted(path)).map(origin_words)
         {
             // A text of several lines has none that a comment could follow but the last.
             let width = text.chars().rev().take_while(|it| *it != '\n').count();
             self.text.push_str(&" ".repeat(COLUMN.saturating_sub(width).max(1)));
-            self.line(&format!("# {}", origin_words(origin)), "2");
+            self.line(&format!("# {origin}"), "2");
         }
         self.text.push('\n');
+    }
+
+    /// Of a secret that is kept elsewhere, where that is said.
+    fn origin(&self, key: &str) -> Option<&Origin> {
+        let below = |part| self.loaded.origins.get(&format!("{key}.{part}"));
+        self.loaded.origins.get(key).or_else(|| ["file", "env", "command"].into_iter().find_map(below))
     }
 
     fn line(&mut self, text: &str, color: &str) {

@@ -500,7 +500,7 @@ fn steps() {
         &[
             "4:8 unknown-value: unknown value `partial` ['partial'] (there are: incremental, full)",
             "5:11 bad-value: a depth is at least 1 [0] (write `shallow = 1`, or leave it out)",
-            "6:1 unknown-key: unknown key `run` in `builders.x.steps[0]` [run] (there are: repository, branch, revision, codebase, mode, method, shallow, name, env, workdir, timeout, max-time, halt-on-failure, flunk-on-failure, flunk-on-warnings, warn-on-failure, warn-on-warnings, always-run, hide, kind)",
+            "6:1 unknown-key: unknown key `run` in `builders.x.steps[0]` [run] (there are: repository, branch, revision, codebase, mode, method, shallow, name, if, env, workdir, timeout, max-time, halt-on-failure, flunk-on-failure, flunk-on-warnings, warn-on-failure, warn-on-warnings, always-run, hide, kind)",
         ],
     );
     check(

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use greenroom_config::{DatabaseUrl, LoadOptions, Loaded, Settings, check, load};
+use greenroom_config::{DatabaseUrl, LoadOptions, Loaded, Settings, check, load, show};
 
 const BASE: &str = "
 [workers.w1]
@@ -259,11 +259,43 @@ fn every_value_knows_where_it_comes_from() {
         let name = Path::new(&origin.source).file_name().unwrap().to_str().unwrap();
         format!("{name}:{}:{}", origin.line, origin.column)
     };
-    assert_eq!(origin("builders.linux.tags"), "ci.toml:11:1");
-    assert_eq!(origin("builders.linux.steps[0].run"), "ci.toml:13:12");
+    assert_eq!(origin("builders.linux.tags"), "ci.toml:14:1");
+    assert_eq!(origin("builders.linux.steps[0].run"), "ci.toml:16:12");
     assert_eq!(origin("master.title"), "environment:1:1");
     assert_eq!(origin("workers.w1.max-builds"), "--set:1:1");
     assert_eq!(origin("mq.url"), "built-in defaults:14:1");
+    let words = |key: &str| show::origin_words(&origins[key]);
+    assert_eq!(words("master.title"), "GREENROOM_MASTER__TITLE");
+    assert_eq!(words("workers.w1.max-builds"), "--set workers.w1.max-builds");
+    assert_eq!(words("mq.url"), "built-in");
+}
+
+#[test]
+fn the_configuration_is_shown_as_toml_that_is_the_same_and_without_secrets() {
+    let mut world = World::new().env("GREENROOM_MASTER__TITLE", "My farm");
+    let more = "[secrets]\nt = { env = 'TOKEN' }\n[builders.\"a b\"]\nenv = { T = '${{ secret.t }}' }\n\
+                [[builders.\"a b\".steps]]\nrun = \"\"\"\nmake\nmake test\n\"\"\"\n";
+    world.options.files.push(world.file("more.toml", more));
+    let world = world.env("TOKEN", "hunter2!");
+    let loaded = world.load();
+    let plain = show::toml(&loaded, show::Style::default());
+    assert!(
+        !plain.contains("hunter2") && plain.contains("t = \"***\"") && plain.contains("password = \"***\""),
+        "{plain}"
+    );
+    let again =
+        greenroom_config::load_text(&plain, Path::new("/")).unwrap_or_else(|it| panic!("{it}\n{plain}"));
+    assert_eq!(again.settings.builders, loaded.settings.builders);
+    assert_eq!(again.settings.schedulers, loaded.settings.schedulers);
+    assert_eq!(again.settings.master.title, "My farm");
+    let with = show::toml(&loaded, show::Style { origin: true, color: false });
+    let line = |key: &str| with.lines().find(|it| it.starts_with(key)).unwrap_or_else(|| panic!("{with}"));
+    assert!(line("title = ").ends_with("# GREENROOM_MASTER__TITLE"), "{with}");
+    assert!(line("max-builds = 2").ends_with("ci.toml:4"), "{with}");
+    assert!(line("intensity = 5").ends_with("# built-in"), "{with}");
+    let json = show::json(&loaded);
+    assert_eq!(json["values"]["secrets"]["t"], "***");
+    assert_eq!(json["origins"]["master.title"]["given"], "GREENROOM_MASTER__TITLE");
 }
 
 #[test]
@@ -276,6 +308,8 @@ fn files_that_cannot_be_read_are_all_named() {
     let expected = format!(
         "\
 error[unreadable]: cannot read `/nowhere/a.toml`: No such file or directory (os error 2)
+ |
+ = help: name one with --config FILE, or let `greenroom init` write one
 
 error[unreadable]: cannot read `{}`: stream did not contain valid UTF-8
 

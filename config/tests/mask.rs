@@ -31,6 +31,8 @@ fn a_secret_is_masked_and_nothing_else() {
     assert_eq!(masked(&masks, &["hun", "ter", "3"]), "hunter3");
     assert_eq!(masked(&masks, &["hunter2"]), "hunter2");
     assert!(Masks::new(["short"]).is_empty());
+    let masks = Masks::new(["amqp://ann:hunter2!@mq.example.org/%2f"]);
+    assert_eq!(once(&masks, "hunter2! at mq.example.org"), "*** at mq.example.org");
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn faults_in_recipes_point_at_the_recipe_and_at_the_use() {
             "7:1 unknown-key: unknown key `timeot` in `recipes.r.steps[1]` [timeot] (did you mean `timeout`?) {9: the builder `a` uses the recipe}",
         ],
     );
-    let good = "[recipes.r]\nparameters = { n = 1, c = { choices = ['x', 'y'] }, d = { kind = 'int' } }\nsteps = [{ run = 'x' }]\n";
+    let good = "[recipes.r]\nparameters = { n = 1, c = { choices = ['x', 'y'] }, d = { kind = 'int' } }\nsteps = [{ run = 'x ${{ param.n }} ${{ param.c }} ${{ param.d }}' }]\n";
     check(
         &format!("{good}[builders.a]\nrecipe = 'r'\nwith = {{ n = 'one', c = 'z', d = true, e = 1 }}\n"),
         &[
@@ -189,9 +189,9 @@ fn faults_in_recipes_point_at_the_recipe_and_at_the_use() {
         "[recipes.r]\nrecipe = 'x'\nparameters = { a = { kind = 'text' }, b = { kind = 'int', default = 'x' } }\n[builders.b]\nsteps = [{ run = 'echo ${{ param.x }} ${{ matrix.y }}' }]\n",
         &[
             "2:1 unknown-key: a recipe has no `recipe` [recipe] (it belongs to the builders)",
-            "3:28 unknown-value: unknown value `text` ['text'] (there are: string, int, number, bool, list, map)",
+            "3:29 unknown-value: unknown value `text` ['text'] (there are: string, int, number, bool, list, map)",
             "3:69 bad-value: expected a whole number ['x']",
-            "5:30 bad-value: there is no `param` here [param] (it holds the parameters of a recipe, in its steps and keys)",
+            "5:28 bad-value: there is no `param` here [param] (it holds the parameters of a recipe, in its steps and keys)",
         ],
     );
     check(

@@ -138,6 +138,7 @@ const FREE: &[&str] = &[
     "secrets",
     "with",
     "matrix",
+    "parameters",
     "include",
     "exclude",
     "value",
