@@ -18,7 +18,7 @@ const TROUBLES: &[(&str, &str)] = &[("panic", "panicked"), ("error", "failed"), 
 
 fn config(farm: &Farm, record: &Record, repository: &Repository) -> String {
     format!(
-        r#"
+        r##"
 [workers.w1]
 password = "pw"
 max-builds = 8
@@ -35,6 +35,18 @@ builders = ["after-push"]
 [schedulers.any]
 kind = "any-branch"
 builders = ["after-any"]
+# nobody answers there: what they have to say waits
+[notifiers.hook]
+kind = "webhook"
+url = "http://127.0.0.1:9/"
+allow-private = true
+modes = ["all"]
+[notifiers.team]
+kind = "irc"
+server = "127.0.0.1:9"
+tls = false
+nick = "greenroom"
+channels = ["#builds"]
 [builders.after-push]
 workers = ["local"]
 [[builders.after-push.steps]]
@@ -43,7 +55,7 @@ run = "echo pushed"
 workers = ["local"]
 [[builders.after-any.steps]]
 run = "echo pushed"
-"#,
+"##,
         repository.url(),
     ) + &eight_builders(&format!(
         "[[steps]]\nname = 'talk'\nrun = 'until [ -e {} ]; do echo still here; sleep 0.05; done'\n\
@@ -190,6 +202,8 @@ dies! {
     the_control_desk: "control-desk"
     the_configurator: "configurator"
     a_listener: "listener"
+    a_notifier: "notifier"
+    an_irc_connection: "irc-connection"
 }
 
 #[test]
