@@ -23,7 +23,8 @@ Environment:
   GREENROOM_…__…    settings, such as GREENROOM_WWW__LISTEN=127.0.0.1:9000
   RUST_LOG          how much a master logs: error, warn, info, debug
 
-Exit codes: 0 done, 1 failed or found wrong, 2 a command line that is not understood.
+Exit codes: 0 done, 1 failed or found wrong, 2 a command line that is not understood,
+70 a master that gave up (its last words say why).
 Say `greenroom help COMMAND` for more about one.";
 
 /// Adds the groups and examples.

@@ -287,11 +287,11 @@ mod tests {
     #[test]
     fn the_tree_is_drawn_with_its_branches() {
         let expected = "\
-NAME            KIND                     STATE            RESTARTS  QUEUE  MESSAGES  LAST EXIT · NUMBERS
-root            supervisor, one-for-one  running               0/5
-├─ data-layer   supervisor               running               1/5
-│  └─ broker    broker                   backing off 3 s     1/20*    3/9        77  60 s ago panicked: out of luck · topics 4
-└─ process      supervisor               running               0/5
+NAME           KIND                     STATE            RESTARTS  QUEUE  MESSAGES  LAST EXIT · NUMBERS
+root           supervisor, one-for-one  running               0/5
+├─ data-layer  supervisor               running               1/5
+│  └─ broker   broker                   backing off 3 s     1/20*    3/9        77  60 s ago panicked: out of luck · topics 4
+└─ process     supervisor               running               0/5
 ";
         assert_eq!(render(&tree(), &LOOK, &Rates::default()), expected);
         let coloured = render(&tree(), &Look { color: true, ..LOOK }, &Rates::default());
