@@ -42,7 +42,8 @@ fn groups(command: &Command) -> String {
         let found = command.get_subcommands().find(|it| it.get_name() == name && !it.is_hide_set())?;
         Some(found.get_about().map(ToString::to_string).unwrap_or_default())
     };
-    let others: Vec<&str> = command.get_subcommands().map(Command::get_name).filter(|it| !named(it)).collect();
+    let others: Vec<&str> =
+        command.get_subcommands().map(Command::get_name).filter(|it| !named(it)).collect();
     let mut text = String::new();
     for (title, names) in GROUPS.iter().copied().chain([("Others", others.as_slice())]) {
         let lines: Vec<(&str, String)> = names.iter().filter_map(|it| Some((*it, about(it)?))).collect();

@@ -171,7 +171,8 @@ fn subcommands() -> BTreeSet<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_greenroom")).arg("help").output().expect("greenroom help");
     let text = String::from_utf8(output.stdout).expect("text");
     // In groups: each subcommand is a line that begins with two spaces and its name.
-    let listed = text.lines().take_while(|line| *line != "Options:").filter_map(|line| line.strip_prefix("  "));
+    let listed =
+        text.lines().take_while(|line| *line != "Options:").filter_map(|line| line.strip_prefix("  "));
     let listed = listed.filter(|line| line.starts_with(|it: char| it.is_ascii_lowercase()));
     listed.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
 }

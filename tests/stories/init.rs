@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::{Process, Rest, SUCCESS, binary, patience};
+use crate::harness::{Process, Rest, SUCCESS, WARNINGS, binary, patience};
 
 /// A repository with these files, committed, and room beside it for a master's data.
 struct Home {
@@ -326,7 +326,9 @@ fn this_repository_builds_itself() {
         rest.list("builds").into_iter().find(|it| it["complete"] == true)
     });
     let log = logs(&rest, &build);
-    assert_eq!(build["results"], SUCCESS, "{log}");
+    // Formatting is a warning there: refusing it is the lint stage's affair, and a commit in the middle of work may lack it.
+    assert!(build["results"] == SUCCESS || build["results"] == WARNINGS, "{log}");
+    assert!(log.contains("what can be made"), "{log}");
     assert!(log.contains(&head), "another commit was built than {head}: {log}");
     master.signal(Signal::SIGTERM);
     master.end_within(Duration::from_secs(20));
