@@ -8,7 +8,7 @@ use figment::value::Value;
 use crate::expand::expand;
 use crate::expr::{on_big_stack, with_secrets};
 use crate::extract::{Parts, Report, dotted, extract, slot};
-use crate::fault::{Fault, Faults, Place, Severity, sort};
+use crate::fault::{Fault, Faults, Severity, sort};
 use crate::layers::{LoadOptions, merge, read, read_text};
 use crate::places::Places;
 use crate::secrets::{self, Reader, Secrets, read_named};
@@ -187,14 +187,20 @@ fn resolve_paths(merged: &mut Value, sources: &[Source]) {
 /// Where each value comes from: the last layer that has it.
 fn origins(sources: &[Source]) -> BTreeMap<String, Origin> {
     let mut origins = BTreeMap::new();
-    for (layer, source) in sources.iter().enumerate() {
+    for source in sources {
+        // found once: counting lines for each value would cost the square of a long file
+        let lines: Vec<usize> =
+            std::iter::once(0).chain(source.text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         collect(&source.root, &mut Vec::new(), &mut |path, node| {
-            let place = Place::new(&source.name, layer, &source.text, node.key.clone());
+            let at = source.text.floor_char_boundary(node.key.start);
+            let line = lines.partition_point(|begin| *begin <= at);
+            let begin = lines.get(line.saturating_sub(1)).copied().unwrap_or_default();
+            let column = source.text[begin..at].chars().count() + 1;
             let given = match source.kind {
                 Kind::Given(_) => source.text.split('=').next().map(str::to_owned),
                 _ => None,
             };
-            let origin = Origin { source: place.source, given, line: place.line, column: place.column };
+            let origin = Origin { source: source.name.clone(), given, line, column };
             origins.insert(dotted(path), origin);
         });
     }
