@@ -125,7 +125,7 @@ impl Tree {
         let version = store.begin(loaded).await?;
         let (settings, number) = (Arc::clone(&version.settings), version.number);
         tracing::info!(configuration.number = number, "the configuration is in force");
-        let masks = SharedMasks::default();
+        let masks = crate::logging::masks();
         masks.add(&settings.secrets);
 
         let at_edge = root.supervisor(SupervisorSpec::new("edge").arbiter(edge.handle()));
