@@ -135,3 +135,37 @@ pub async fn prune(unit: &mut Unit<'_>, notifier: &str, keep: u64) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::engine::memory::Memory;
+    use crate::ids::IdAllocator;
+    use crate::work::Cache;
+
+    /// What two masters on one database would do, one after the other.
+    #[actix_rt::test]
+    async fn a_notifier_of_a_master_that_runs_is_not_taken_from_it() {
+        let engine = Memory::new(ALL);
+        let (mut cache, ids) = (Cache::default(), IdAllocator::empty());
+        let mut tx = engine.write().await.unwrap();
+        let mut unit = Unit::new(&mut *tx, &mut cache, MasterId(1), &ids);
+        for (id, name) in [(1, "one"), (2, "two")] {
+            let (id, name, last_active) = (MasterId(id), name.to_owned(), Timestamp(0));
+            unit.add(Master { id, name, active: true, last_active, epoch: 1, version: 1 }, EventName::New);
+        }
+        claim(&mut unit, NotifierId(1), "team", "irc").await.unwrap();
+        unit.master = MasterId(2);
+        let held = claim(&mut unit, NotifierId(2), "team", "irc").await;
+        assert!(matches!(held, Err(Fault::Refused(Refusal::Held(_)))), "{held:?}");
+        release(&mut unit, "team").await.unwrap();
+        let held = claim(&mut unit, NotifierId(2), "team", "irc").await;
+        assert!(held.is_err(), "who does not run it cannot give it up for another");
+        let one = unit.get::<Master>(MasterId(1)).await.unwrap();
+        unit.change(&one, EventName::Stopped, |it| it.active = false);
+        claim(&mut unit, NotifierId(2), "team", "irc").await.unwrap();
+        let team = named(&mut unit, "team").await.unwrap().unwrap();
+        assert_eq!((team.id, team.master), (NotifierId(1), Some(MasterId(2))));
+    }
+}

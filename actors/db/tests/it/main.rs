@@ -14,6 +14,7 @@ mod databases;
 mod groups;
 mod logs;
 mod migrations;
+mod notifiers;
 mod outage;
 #[path = "../../../../tests/support/proxy.rs"]
 mod proxy;
