@@ -152,7 +152,7 @@ impl World {
     pub async fn await_connection(&self, what: &str, says: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
-            let report = self.world.runtime().snapshot().into_iter().find(|it| it.name == "irc/team");
+            let report = self.world.runtime().reports().await.into_iter().find(|it| it.name == "irc/team");
             let observed = report.map(|it| it.observed).unwrap_or_default();
             if says(&observed) {
                 return observed;
