@@ -37,7 +37,7 @@ pub fn run(options: &LoadOptions, format: Format, deny_warnings: bool) -> Outcom
         Ok(loaded) => (Some(loaded.settings), loaded.warnings),
         Err(faults) => (None, faults.into_vec()),
     };
-    let ok = settings.is_some() && !(deny_warnings && !faults.is_empty());
+    let ok = settings.is_some() && (faults.is_empty() || !deny_warnings);
     let text = match format {
         Format::Json => format!("{}\n", to_json(ok, &faults, settings.as_ref())),
         Format::Text { color } => to_text(ok, &faults, settings.as_ref(), color),
