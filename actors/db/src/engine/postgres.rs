@@ -34,9 +34,21 @@ pub fn connect_options(
     let ms = |time: std::time::Duration| time.as_millis().to_string();
     Ok(connect.options([
         ("statement_timeout", if migrating { "0".into() } else { ms(options.statement_timeout) }),
+        ("jit", "off".into()),
         ("lock_timeout", ms(options.lock_timeout)),
         ("idle_in_transaction_session_timeout", ms(options.idle_transaction_timeout)),
     ]))
+}
+
+/// Writers find rows by their keys, always: a plan that is made anew for each statement, or one that scans a table because it is
+/// small yet or its statistics are old, costs more than the work.
+fn by_key(connect: PgConnectOptions) -> PgConnectOptions {
+    connect.options([
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+    ])
 }
 
 /// What every connection is prepared with: a commit that is answered is on the disk, whatever the server's default is.
@@ -81,7 +93,7 @@ impl PostgresEngine {
             .boxed()
         });
         Ok(Self(Link {
-            writers: pool(WRITERS).connect_lazy_with(connect.clone()),
+            writers: pool(WRITERS).connect_lazy_with(by_key(connect.clone())),
             readers: pool(options.read_connections).connect_lazy_with(connect.clone()),
             replica,
             gate,
