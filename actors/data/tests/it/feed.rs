@@ -19,8 +19,12 @@ use crate::world::{Writer, configuration, versions};
 const GRACE: Duration = Duration::from_secs(10);
 
 async fn start(world: &TestWorld, url: &str, dir: &Path) -> DataLayer {
-    let options =
-        DataOptions { database_url: url.into(), data_dir: dir.to_owned(), bus: None, master_name: "main".into() };
+    let options = DataOptions {
+        database_url: url.into(),
+        data_dir: dir.to_owned(),
+        bus: None,
+        master_name: "main".into(),
+    };
     let layer = DataLayer::start(&world.root(), options).await.expect("the data layer starts");
     layer.rw().write(vec![configuration()]).await.expect("the configuration is stored");
     layer
@@ -64,9 +68,23 @@ async fn head(layer: &DataLayer) -> Clock {
 
 #[actix_rt::test]
 async fn a_snapshot_and_what_comes_after_it_are_the_whole() {
+    snapshot_and_feed_are_the_whole("memory:").await;
+}
+
+#[actix_rt::test]
+async fn a_snapshot_and_what_comes_after_it_are_the_whole_on_postgresql() {
+    snapshot_and_feed_are_the_whole(&crate::databases::fresh("postgres")).await;
+}
+
+#[actix_rt::test]
+async fn a_snapshot_and_what_comes_after_it_are_the_whole_on_mariadb() {
+    snapshot_and_feed_are_the_whole(&crate::databases::fresh("mariadb")).await;
+}
+
+async fn snapshot_and_feed_are_the_whole(url: &str) {
     let world = TestWorld::in_real_time();
     let dir = tempfile::tempdir().unwrap();
-    let layer = start(&world, "memory:", dir.path()).await;
+    let layer = start(&world, url, dir.path()).await;
     let begun = head(&layer).await;
     let mut client = Client::begin(begun.clone(), versions(&layer.ro().hot()));
     let mut live = layer.ro().subscribe(everything(), Some(begun.clone())).await.unwrap();

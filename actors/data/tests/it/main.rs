@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../../../../tests/support/databases.rs"]
+mod databases;
 mod feed;
 mod judge;
 mod kill;

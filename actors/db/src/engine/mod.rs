@@ -1,7 +1,7 @@
 //! The engine: tables, rows and conditions, no domain word.
 //!
-//! Everything above this module is written once for all databases. To add one (PostgreSQL, MariaDB): a module beside
-//! `sqlite` that implements [`Engine`], [`ReadTx`] and [`WriteTx`], its migrations, and its url in `store`; the
+//! Everything above this module is written once for all databases. To add one: a module beside `sqlite` that implements
+//! [`Engine`], [`ReadTx`] and [`WriteTx`] (of a server: `server::Server`), its migrations, and its url in `store`; the
 //! conformance suite then runs over it. What an engine must promise:
 //!
 //! - a read transaction sees one state of the whole database;
