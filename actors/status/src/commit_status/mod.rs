@@ -224,7 +224,7 @@ impl CommitStatusTransport {
             422 => Err(SendError::never(why(
                 ", the forge does not know the revision, or takes no more states of it",
             ))),
-            300..400 => {
+            300..=399 => {
                 Err(SendError::never(why(", redirects are not followed: the repository may have a new name")))
             }
             _ => Err(SendError::never(why(""))),

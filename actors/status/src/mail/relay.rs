@@ -204,7 +204,7 @@ async fn sendmail(
         return Ok(handed);
     }
     let mut child = Command::new(program)
-        .args(["-i", "-f", &from.to_string(), "--"])
+        .args(["-i", "-f", from.as_ref(), "--"])
         .args(&addresses)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
