@@ -26,7 +26,7 @@ impl IrcServer {
         let port = free_port();
         let text = format!(
             "[Global]\nName = irc.example.org\nInfo = a story\nListen = 127.0.0.1\nPorts = {port}\n\
-             MotdPhrase = hello\nServerUID = root\nServerGID = root\n\
+             MotdPhrase = hello\n\
              [Limits]\nMaxConnectionsIP = 0\nMaxNickLength = 20\nPingTimeout = 300\n\
              [Options]\nPAM = no\nIdent = no\nDNS = no\n"
         );

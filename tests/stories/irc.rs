@@ -73,7 +73,9 @@ fn a_team_hears_of_a_failure_and_of_its_repair() {
     let failed = farm.force("linux", &json!({"code": "1"}));
     farm.expect_build(failed, FAILURE);
     let line = ada.expect("linux #1");
-    for part in ["PRIVMSG #builds :", "failure", "step test: error: the linux is broken", "/builders/linux/builds/1"] {
+    for part in
+        ["PRIVMSG #builds :", "failure", "step test: error: the linux is broken", "/builders/linux/builds/1"]
+    {
         assert!(line.contains(part), "{part} in {line}");
     }
     let repaired = farm.force("linux", &json!({"code": "0"}));
