@@ -199,7 +199,8 @@ pub enum Op {
     },
     /// Adds a control act, unless its identity used its key before. Outcome: [`Outcome::Control`].
     AskControl(Box<NewControl>),
-    /// Answers a control act (beside the effect, in the same write). A second answer is ignored.
+    /// Answers a control act (beside the effect, in the same write). Refused with [`Refusal::Final`] if it is answered: what
+    /// stands beside it in the write has been done before.
     AnswerControl {
         /** Which. */
         act: ControlId,

@@ -63,11 +63,13 @@ async fn known(unit: &mut Unit<'_>, new: &NewControl) -> Result<Option<Arc<Contr
 pub async fn answer(unit: &mut Unit<'_>, id: ControlId, answer: &ControlAnswer) -> Result<(), Fault> {
     let at = unit.at;
     let act = unit.get::<ControlAct>(id).await?;
-    if act.answer.is_none() {
-        unit.change(&act, EventName::Answered, |a| {
-            a.answer = Some(answer.clone());
-            a.answered_at = Some(at);
-        });
+    if act.answer.is_some() {
+        // Whoever answers again did again what the act asks for: that effect stands in the same write and must not happen.
+        return Err(Refusal::Final(format!("control act {id}")).into());
     }
+    unit.change(&act, EventName::Answered, |a| {
+        a.answer = Some(answer.clone());
+        a.answered_at = Some(at);
+    });
     Ok(())
 }

@@ -52,7 +52,11 @@ async fn an_act_is_answered_once(world: World) {
     let first = act(world.attempt(ask(&world, None)).await.unwrap());
     assert_eq!(world.read(OpenControlActs { limit: 9 }).await.len(), 1);
     let answer = |text: &str| Op::AnswerControl { act: first.id, answer: ControlAnswer::Failed(text.into()) };
-    world.run(vec![answer("one"), answer("two")]).await;
+    world.run(vec![answer("one")]).await;
+    // Whoever carried it out a second time must not have an effect a second time.
+    let again = Op::ConnectWorker { worker: WorkerId(1), info: WorkerInfo::default() };
+    let twice = world.attempt(vec![again, answer("two")]).await;
+    assert!(matches!(twice, Err(WriteError::Refused(Refusal::Final(_)))), "{twice:?}");
     let stored = world.read(ControlActOf { act: first.id }).await.unwrap();
     assert_eq!(stored.answer, Some(ControlAnswer::Failed("one".into())));
     assert!(stored.answered_at.is_some());
