@@ -65,14 +65,20 @@ impl Collector for Now {
         let writable = f64::from(u8::from(self.ro.writable()));
         one(&mut encoder, "db_writable", "Whether the database takes writes", MetricType::Gauge, writable)?;
         tree(&mut encoder, &actors)?;
+        notifiers(&mut encoder, &actors)?;
         for said in SAID {
             let found = actors.iter().find(|it| it.name == said.actor).map(|it| &it.observed[said.field]);
-            if let Some(value) = found.and_then(Value::as_f64) {
+            if let Some(value) = found.and_then(number) {
                 one(&mut encoder, said.name, said.help, said.of, value)?;
             }
         }
         Ok(())
     }
+}
+
+/// Yes is 1.
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_bool().map(|yes| f64::from(u8::from(yes))))
 }
 
 /// A number that an actor says of itself.
@@ -97,6 +103,10 @@ const fn said(
 /// Counters of this table begin anew when their actor does.
 #[rustfmt::skip]
 const SAID: &[Said] = &[
+    said("configurator", "number", "configuration_number", MetricType::Gauge, "The configuration that is in force"),
+    said("configurator", "reloads", "configuration_reloads", MetricType::Counter, "Configurations that were put in force"),
+    said("configurator", "refusals", "configuration_refusals", MetricType::Counter, "Configurations that were refused"),
+    said("bus-link", "connected", "mq_connected", MetricType::Gauge, "Whether the bus between masters is there; absent without one"),
     said("db-writer", "queued", "db_queue", MetricType::Gauge, "Writes that wait for their commit"),
     said("db-writer", "events", "db_events", MetricType::Counter, "Events that were committed"),
     said("log-writer", "open", "logs_open", MetricType::Gauge, "Logs that are written to"),
@@ -176,6 +186,17 @@ fn tree(encoder: &mut DescriptorEncoder<'_>, actors: &[ActorReport]) -> fmt::Res
     each("actor_stalls", "Times that a handler held its thread for over 100 ms", MetricType::Counter, |it| {
         it.stalls
     })
+}
+
+/// What waits to be sent, by notifier.
+fn notifiers(encoder: &mut DescriptorEncoder<'_>, actors: &[ActorReport]) -> fmt::Result {
+    let named = actors.iter().filter_map(|it| Some((it.name.strip_prefix("notifier/")?, it)));
+    let waiting: Vec<_> =
+        named.filter_map(|(name, it)| Some((name, it.observed["waiting"].as_f64()?))).collect();
+    let labels: Vec<[(&str, &str); 1]> = waiting.iter().map(|it| [("notifier", it.0)]).collect();
+    let rows: Vec<_> = labels.iter().map(|it| &it[..]).zip(waiting.iter().map(|it| it.1)).collect();
+    let help = "Messages that wait to be sent";
+    family(encoder, "notifications_waiting", help, MetricType::Gauge, &rows)
 }
 
 fn one(

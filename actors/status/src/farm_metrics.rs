@@ -9,7 +9,8 @@ use std::time::Duration;
 use actix::prelude::*;
 use greenroom_data::{DataError, Delivery, Ended, Ro, Subscription};
 use greenroom_model::{
-    Build, BuildRequestId, Clock, ControlAnswer, EventName, Happening, Pattern, Record, Timestamp,
+    Build, BuildRequestId, Clock, ControlAnswer, DeliveryState, EventName, Happening, Pattern, Record,
+    Timestamp,
 };
 use greenroom_runtime::{Birth, Supervised, TaskEnd, Tasks, fail};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -42,6 +43,12 @@ struct OfAct {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfNotifier {
+    notifier: String,
+    state: &'static str,
+}
+
 /// What is counted. Cheap to clone; clones count together.
 #[derive(Clone, Debug)]
 pub struct FarmCounters {
@@ -50,8 +57,10 @@ pub struct FarmCounters {
     changes: Counter,
     workers_lost: Counter,
     acts: Family<OfAct, Counter>,
+    messages: Family<OfNotifier, Counter>,
     durations: Histogram,
     waits: Histogram,
+    delays: Histogram,
 }
 
 impl Default for FarmCounters {
@@ -62,8 +71,10 @@ impl Default for FarmCounters {
             changes: Counter::default(),
             workers_lost: Counter::default(),
             acts: Family::default(),
+            messages: Family::default(),
             durations: Histogram::new(DURATIONS),
             waits: Histogram::new(DURATIONS),
+            delays: Histogram::new(DURATIONS),
         }
     }
 }
@@ -81,6 +92,11 @@ impl FarmCounters {
         registry.register_with_unit("build_duration", took, Unit::Seconds, self.durations.clone());
         let waited = "How long build requests waited for their build";
         registry.register_with_unit("build_wait", waited, Unit::Seconds, self.waits.clone());
+        let told = "What became of the messages of this master's notifiers";
+        registry.register("notifications", told, self.messages.clone());
+        let late =
+            "How long messages took that were sent, from the event to the answer of whoever takes them";
+        registry.register_with_unit("notification_delay", late, Unit::Seconds, self.delays.clone());
     }
 
     fn count(&self, ro: &Ro, what: &Happening) {
@@ -100,6 +116,13 @@ impl FarmCounters {
                     Some(ControlAnswer::Failed(_)) | None => "failed",
                 };
                 self.acts.get_or_create(&OfAct { action: act.action.clone(), outcome }).inc();
+            }
+            (Record::Delivery(message), EventName::Settled) => {
+                let state = message.state.word();
+                self.messages.get_or_create(&OfNotifier { notifier: message.notifier.clone(), state }).inc();
+                if let (DeliveryState::Sent, Some(settled)) = (message.state, message.settled_at) {
+                    self.delays.observe(seconds(settled, message.created_at));
+                }
             }
             _ => {}
         }
@@ -212,6 +235,7 @@ async fn subscribe(ro: &Ro, since: Option<Clock>) -> Result<Subscription, DataEr
         "changes/*/new",
         "workers/*/disconnected",
         "control/acts/*/answered",
+        "deliveries/*/settled",
     ];
     let patterns = || topics.iter().map(|it| Pattern::parse(it)).collect();
     match ro.subscribe(patterns(), since).await {
