@@ -268,7 +268,7 @@ impl Report<'_> {
         let mut faulty = false;
         let (mut faults, mut secrets) = (0, 0);
         while faults < MAX_FAULTS && secrets < MAX_SECRETS {
-            let error = match Secret::located(|| T::deserialize(&value)) {
+            let error = match Secret::located(|| T::deserialize(&value).map_err(Box::new)) {
                 Ok(read) => return Some(read).filter(|_| !faulty),
                 Err(error) => error,
             };

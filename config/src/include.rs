@@ -33,13 +33,15 @@ pub(crate) fn included(
     for (index, pattern) in patterns.iter().enumerate() {
         let place = place(source, layer, index);
         let found = match pattern.as_str() {
-            Some("") | None => Err(Fault::error("wrong-type", "`include` is a list of files")
-                .help("write include = [\"more.toml\", \"conf.d/*.toml\"]")),
+            Some("") | None => Err(Box::new(
+                Fault::error("wrong-type", "`include` is a list of files")
+                    .help("write include = [\"more.toml\", \"conf.d/*.toml\"]"),
+            )),
             Some(pattern) => find(dir, pattern),
         };
         match found {
             Ok(found) => files.extend(found.into_iter().map(|it| (it, place.clone()))),
-            Err(fault) => faults.push(Fault { key: KEY.to_owned(), place, ..fault }),
+            Err(fault) => faults.push(Fault { key: KEY.to_owned(), place, ..*fault }),
         }
     }
     files
@@ -53,7 +55,7 @@ fn place(source: &Source, layer: usize, index: usize) -> Option<Place> {
 }
 
 /// The files of one pattern. A plain name must be there, a pattern may match nothing.
-fn find(dir: &Path, pattern: &str) -> Result<Vec<PathBuf>, Fault> {
+fn find(dir: &Path, pattern: &str) -> Result<Vec<PathBuf>, Box<Fault>> {
     if !pattern.contains(['*', '?', '[']) {
         return Ok(vec![dir.join(pattern)]);
     }
@@ -63,19 +65,20 @@ fn find(dir: &Path, pattern: &str) -> Result<Vec<PathBuf>, Fault> {
         (true, _) | (_, true) => pattern.to_owned(),
         (false, false) => format!("{base}/{pattern}"),
     };
-    let entries = glob(&whole)
-        .map_err(|error| Fault::error("bad-value", format!("not a pattern of files: {}", error.msg)))?;
+    let entries = glob(&whole).map_err(|error| {
+        Box::new(Fault::error("bad-value", format!("not a pattern of files: {}", error.msg)))
+    })?;
     let mut files = Vec::new();
     for entry in entries {
         match entry {
             Ok(path) if path.is_file() => files.push(path),
             Ok(_) => {}
             Err(error) => {
-                return Err(Fault::error("unreadable", format!("cannot read a directory: {error}")));
+                return Err(Fault::error("unreadable", format!("cannot read a directory: {error}")).into());
             }
         }
         if files.len() > MAX_FILES {
-            return Err(Fault::error("too-many", format!("more than {MAX_FILES} files match")));
+            return Err(Fault::error("too-many", format!("more than {MAX_FILES} files match")).into());
         }
     }
     Ok(files)

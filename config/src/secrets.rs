@@ -153,14 +153,14 @@ impl<'a> Reader<'a> {
         };
         match (key.as_str(), value.as_str()) {
             ("file", Some(path)) => from_file(&dir.join(path)),
-            ("env", Some(name)) => self.from_env(name),
+            ("env", Some(name)) => self.variable(name),
             ("file" | "env", None) => Err(format!("`{key}` must be a string{FORMS}")),
             ("command", _) => {
                 let arguments = value.as_array().unwrap_or_default();
                 let texts: Option<Vec<&str>> = arguments.iter().map(Value::as_str).collect();
                 match texts.as_deref() {
                     Some([program, arguments @ ..]) if !program.is_empty() => {
-                        self.from_command(program, arguments, dir)
+                        self.printed(program, arguments, dir)
                     }
                     _ => Err(format!("`command` must be a list of strings, the first a program{FORMS}")),
                 }
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn from_env(&self, name: &str) -> Result<Secret, String> {
+    fn variable(&self, name: &str) -> Result<Secret, String> {
         match self.env.iter().find(|(known, _)| known == name) {
             Some((_, text)) => not_empty(text),
             None => Err(format!("the environment variable `{name}` is not set")),
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What a command prints. Its messages are not repeated: they may hold the secret.
-    fn from_command(&mut self, program: &str, arguments: &[&str], dir: &Path) -> Result<Secret, String> {
+    fn printed(&mut self, program: &str, arguments: &[&str], dir: &Path) -> Result<Secret, String> {
         let all = *self.deadline.get_or_insert_with(|| Instant::now() + ALL_COMMANDS_TIME);
         let deadline = all.min(Instant::now() + COMMAND_TIME);
         let path = if program.contains('/') { dir.join(program) } else { PathBuf::from(program) };

@@ -11,7 +11,6 @@ use super::template::Segment;
 /// What reads the text of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-
 pub enum Shell {
     /// `sh -c`.
     Sh,
