@@ -15,15 +15,15 @@ use actix::prelude::*;
 use greenroom_config::{Faults, LoadOptions, Loaded, Settings};
 use greenroom_data::DataError;
 use greenroom_model::{ConfigurationCause, ControlId};
-use greenroom_runtime::{Birth, Runtime, Supervised};
+use greenroom_runtime::{Birth, Supervised};
 use greenroom_www::ConfigurationState;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 pub use layers::Layers;
 pub use outcome::{Outcome, Told};
-pub use store::{Store, Version};
 use store::{KEPT, Reason, environment};
+pub use store::{Store, Version};
 
 /// Where a wish finds its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +183,8 @@ async fn reconfigure(shared: &Shared, wish: Reconfigure) -> anyhow::Result<Outco
         ..Told::default()
     };
     if restores.is_some() {
-        told.notes.push("the files on disk are not changed: a reload or a restart loads what they say".to_owned());
+        told.notes
+            .push("the files on disk are not changed: a reload or a restart loads what they say".to_owned());
     }
     if wish.dry_run {
         return Ok(Outcome::Told(Box::new(told)));
@@ -205,7 +206,9 @@ async fn put_in_force(
 ) -> anyhow::Result<Outcome> {
     let prepared = match shared.layers.prepare(&loaded.settings).await {
         Ok(prepared) => prepared,
-        Err(error) => return Ok(Outcome::Failed(format!("{:#}; nothing was changed", anyhow::Error::new(error)))),
+        Err(error) => {
+            return Ok(Outcome::Failed(format!("{:#}; nothing was changed", anyhow::Error::new(error))));
+        }
     };
     told.next_start.extend(prepared.later().iter().cloned());
     let digest = shared.store.digest(&loaded);
@@ -270,7 +273,10 @@ async fn finish(shared: &Shared) -> anyhow::Result<()> {
         shared.state().pending = None;
         return Ok(());
     }
-    tracing::info!(configuration.number = pending.number, "a configuration that is stored is brought to all layers");
+    tracing::info!(
+        configuration.number = pending.number,
+        "a configuration that is stored is brought to all layers"
+    );
     let prepared = shared.layers.prepare(&pending.settings).await?;
     apply(shared, &pending, prepared).await.map(drop)
 }
@@ -332,12 +338,4 @@ fn next_start(boot: &Settings, new: &Settings) -> Vec<String> {
         ("www.listen", boot.www.listen != new.www.listen),
     ];
     differ.into_iter().filter(|(_, it)| *it).map(|(key, _)| key.to_owned()).collect()
-}
-
-/// The runtime, for those who only have the configurator.
-impl Shared {
-    /// The runtime of the master.
-    pub fn runtime(&self) -> &Runtime {
-        &self.layers.runtime
-    }
 }

@@ -65,7 +65,9 @@ impl Outcome {
     /// As the answer of a control act.
     pub fn answer(self) -> ControlAnswer {
         match self {
-            Outcome::Refused { text, faults } => ControlAnswer::Invalid(json!({ "text": text, "faults": faults })),
+            Outcome::Refused { text, faults } => {
+                ControlAnswer::Invalid(json!({ "text": text, "faults": faults }))
+            }
             Outcome::Failed(why) => ControlAnswer::Failed(why),
             Outcome::Told(told) => ControlAnswer::Done(json!({
                 "number": told.number, "previous": told.previous, "dry_run": told.dry_run,

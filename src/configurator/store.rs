@@ -73,7 +73,8 @@ impl Store {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
-        let key = key(&dir.join(KEY)).with_context(|| format!("failed to keep a key in {}", dir.display()))?;
+        let key =
+            key(&dir.join(KEY)).with_context(|| format!("failed to keep a key in {}", dir.display()))?;
         Ok(Self { rw, dir, key: key.into() })
     }
 
@@ -88,7 +89,8 @@ impl Store {
 
     /// The newest versions of this master, newest first.
     async fn newest(&self, limit: u64) -> Result<Vec<Arc<ConfigurationVersion>>, DataError> {
-        let query = Query::default().eq("masterid", self.rw.ro().me().0).order_by("number", true).limit(limit);
+        let query =
+            Query::default().eq("masterid", self.rw.ro().me().0).order_by("number", true).limit(limit);
         let page = self.rw.ro().list::<ConfigurationVersion>(query).await?.value;
         Ok(page.items.into_iter().map(|it| it.entity).collect())
     }

@@ -25,9 +25,13 @@ pub struct Options {
 
 /// Prints them.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let path =
-        format!("api/v2/masters/{}/configurations?order=-number&limit={}", options.master.id()?, options.limit);
-    let found = http::get_json(&options.master.under(&path)?)?.context("this master knows no configurations")?;
+    let path = format!(
+        "api/v2/masters/{}/configurations?order=-number&limit={}",
+        options.master.id()?,
+        options.limit
+    );
+    let found =
+        http::get_json(&options.master.under(&path)?)?.context("this master knows no configurations")?;
     let versions = found["configurations"].as_array().cloned().unwrap_or_default();
     for version in &versions {
         println!("{}", line(version));
