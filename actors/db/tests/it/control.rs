@@ -54,8 +54,7 @@ async fn an_act_is_answered_once(world: World) {
     let answer = |text: &str| Op::AnswerControl { act: first.id, answer: ControlAnswer::Failed(text.into()) };
     world.run(vec![answer("one")]).await;
     // Whoever carried it out a second time must not have an effect a second time.
-    let again = Op::ConnectWorker { worker: WorkerId(1), info: WorkerInfo::default() };
-    let twice = world.attempt(vec![again, answer("two")]).await;
+    let twice = world.commit(world.write(vec![Op::Heartbeat, answer("two")])).await;
     assert!(matches!(twice, Err(WriteError::Refused(Refusal::Final(_)))), "{twice:?}");
     let stored = world.read(ControlActOf { act: first.id }).await.unwrap();
     assert_eq!(stored.answer, Some(ControlAnswer::Failed("one".into())));
