@@ -522,11 +522,11 @@ impl Session {
         if let Some(password) = &password {
             let account = self.config.account_name().to_owned();
             if with_nickserv {
-                self.to_nickserv(&format!("IDENTIFY {account} {password}"));
+                self.tell_nickserv(&format!("IDENTIFY {account} {password}"));
             }
             if !self.case.same(&self.nick, &self.config.nick) {
                 // Whoever has our nick is most likely our own former connection.
-                self.to_nickserv(&format!("GHOST {} {password}", self.config.nick));
+                self.tell_nickserv(&format!("GHOST {} {password}", self.config.nick));
             }
         }
         if with_nickserv {
@@ -536,7 +536,7 @@ impl Session {
         }
     }
 
-    fn to_nickserv(&mut self, text: &str) {
+    fn tell_nickserv(&mut self, text: &str) {
         let message = Command::PRIVMSG(self.config.nickserv.clone(), text.to_owned());
         self.effects.push(Effect::Send(message));
     }

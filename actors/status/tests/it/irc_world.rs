@@ -40,7 +40,7 @@ pub fn about(settings: Arc<Settings>) -> Arc<dyn AboutFarm> {
 pub struct World {
     pub world: TestWorld,
     pub data: DataLayer,
-    pub dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     settings: Arc<Settings>,
     layer: Option<StatusLayer>,
 }
@@ -78,7 +78,7 @@ impl World {
         let data = DataLayer::start(&world.root(), options).await.unwrap();
         let settings = settings(&format!("{FARM}[notifiers.team]\nkind = 'irc'\n{notifier}"), dir.path());
         greenroom_process::configure(&data.rw(), &settings).await.unwrap();
-        Self { world, data, dir, settings: Arc::new(settings), layer: None }
+        Self { world, data, _dir: dir, settings: Arc::new(settings), layer: None }
     }
 
     /// Starts the notifiers.
