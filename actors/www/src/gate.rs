@@ -110,7 +110,7 @@ where
             };
             let status = match &outcome {
                 Ok(response) => response.status(),
-                Err(error) => error.as_response_error().error_response().status(),
+                Err(error) => error.as_response_error().status_code(),
             };
             counters.count(&method, status, began.elapsed());
             outcome
