@@ -64,7 +64,9 @@ async fn reconfigure(configurator: &Front<Configurator>, act: &ControlAct) -> Op
         (_, None | Some(Value::Null)) => From::Version(None),
         (_, Some(number)) => match number.as_i64() {
             Some(number) => From::Version(Some(number)),
-            None => return Some(ControlAnswer::Failed("`number` must be the number of a version".to_owned())),
+            None => {
+                return Some(ControlAnswer::Failed("`number` must be the number of a version".to_owned()));
+            }
         },
     };
     let wish = Reconfigure { from, dry_run, who: act.identity.clone(), act: Some(act.id) };

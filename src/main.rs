@@ -1,7 +1,7 @@
 //! The `greenroom` binary: a buildmaster, its agent and its tools behind subcommands.
 
-mod actor_acts;
 mod about;
+mod actor_acts;
 mod acts;
 mod commands;
 mod configurator;

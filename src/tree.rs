@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use actix_rt::Arbiter;
 use anyhow::{Context, Result};
-use greenroom_config::{MqUrl, Settings};
 use greenroom_config::mask::SharedMasks;
+use greenroom_config::{MqUrl, Settings};
 use greenroom_data::{Control, DataLayer, DataOptions, Ro};
 use greenroom_link::{LinkLayer, LinkOptions};
 use greenroom_mq::BusUrl;
@@ -159,7 +159,7 @@ impl Tree {
         let status = start_status(&data, &at_edge, &masks, &about, &settings).await;
         drop(notifiers.set(status.clone()));
 
-        let state = ConfigurationState { number, refused_at: None };
+        let state = ConfigurationState { number, ..ConfigurationState::default() };
         let (serving, www) = serve(&data, &link, runtime, (settings, state), &counters, listener)?;
         link.start_local_workers(&format!("ws://{}", reachable(serving.address)));
         let process = Arc::new(Mutex::new(Some(process)));

@@ -14,6 +14,7 @@ use crate::expr::{Shell, with_constants, with_shell};
 use crate::fault::{Fault, Place, suggest};
 use crate::fold::Misfit;
 use crate::places::Places;
+use crate::secrets::{Reader, Secrets};
 use crate::sections::builders::{Builder, BuilderOptions};
 use crate::sections::change_sources::{self, ChangeSource, GitPoller};
 use crate::sections::database::Database;
@@ -25,7 +26,6 @@ use crate::sections::steps::{self, GitStep, SetPropertyStep, ShellStep, Step, St
 use crate::sections::supervision::{Backoff, PolicyPatch, Supervision};
 use crate::sections::workers::Worker;
 use crate::sections::www::Www;
-use crate::secrets::{Reader, Secrets};
 use crate::source::{Kind, Source, is_secret};
 use crate::values::{HERE, READ, Secret, split_fault};
 
@@ -319,7 +319,10 @@ impl Report<'_> {
         let value = |source: &Source| {
             let (first, rest) = path.split_first()?;
             let value = source.values.get(first)?;
-            rest.iter().try_fold(value, |value, name| value.as_dict()?.get(name))?.as_str().map(|it| it == text)
+            rest.iter()
+                .try_fold(value, |value, name| value.as_dict()?.get(name))?
+                .as_str()
+                .map(|it| it == text)
         };
         defaults.filter_map(value).any(|it| it)
     }

@@ -155,7 +155,11 @@ impl Layers<'_> {
             Err(error) => {
                 let message = format!("cannot read `{}`: {error}", path.display());
                 let missing = error.kind() == std::io::ErrorKind::NotFound;
-                let help = if missing { "name one with --config FILE, or let `greenroom init` write one" } else { "" };
+                let help = if missing {
+                    "name one with --config FILE, or let `greenroom init` write one"
+                } else {
+                    ""
+                };
                 self.faults.push(Fault::error("unreadable", message).help(help));
             }
         }

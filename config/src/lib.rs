@@ -8,10 +8,10 @@ pub mod check;
 mod cross;
 pub mod difference;
 mod effect;
-pub mod expr;
 mod expand;
-mod extract;
 pub mod explain;
+pub mod expr;
+mod extract;
 mod fault;
 mod fold;
 mod globs;
@@ -21,8 +21,8 @@ mod load;
 pub mod mask;
 mod matrix;
 mod places;
-mod recipes;
 mod reach;
+mod recipes;
 pub mod schema;
 mod secrets;
 pub mod sections;
@@ -33,9 +33,9 @@ mod stored;
 pub mod supervised;
 pub mod values;
 
+pub use difference::{Difference, Values};
 pub use fault::{Fault, Faults, Note, Place, Severity};
 pub use layers::LoadOptions;
-pub use difference::{Difference, Values};
 pub use load::{Loaded, Origin, load, load_text};
 pub use secrets::Secrets;
 pub use stored::{Layers, StoredError, load_layers};
@@ -46,8 +46,9 @@ pub use sections::database::{Database, DatabaseUrl};
 pub use sections::master::Master;
 pub use sections::mq::{Mq, MqUrl};
 pub use sections::notifiers::{
-    AddressRule, Channel, CommitStatus, Irc, IrcAct, Mail, MailAddress, MailDomain, Mode, Notifier, NotifierKind,
-    NotifierOptions, Per, PersonPattern, Relay, Sasl, Security, SmtpRelay, Webhook, is_repository,
+    AddressRule, Channel, CommitStatus, Irc, IrcAct, Mail, MailAddress, MailDomain, Mode, Notifier,
+    NotifierKind, NotifierOptions, Per, PersonPattern, Relay, Sasl, Security, SmtpRelay, Webhook,
+    is_repository,
 };
 pub use sections::schedulers::{
     ChangeScheduler, Filter, FilterInput, ForceScheduler, Parameter, ParameterKind, Scheduler,

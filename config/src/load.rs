@@ -5,6 +5,7 @@ use std::path::Path;
 
 use figment::value::Value;
 
+use crate::difference::Values;
 use crate::expand::expand;
 use crate::expr::{on_big_stack, with_secrets};
 use crate::extract::{Parts, Report, dotted, extract, slot};
@@ -12,7 +13,6 @@ use crate::fault::{Fault, Faults, Severity, sort};
 use crate::layers::{LoadOptions, merge, read, read_text};
 use crate::places::Places;
 use crate::secrets::{self, Reader, Secrets, read_named};
-use crate::difference::Values;
 use crate::source::{Kind, Node, Source};
 use crate::stored::Layers;
 use crate::values::NameList;
@@ -76,7 +76,11 @@ fn load_here(options: &LoadOptions) -> Result<Loaded, Faults> {
     build(&sources, faults, &options.env)
 }
 
-pub(crate) fn build(sources: &[Source], faults: Vec<Fault>, env: &[(String, String)]) -> Result<Loaded, Faults> {
+pub(crate) fn build(
+    sources: &[Source],
+    faults: Vec<Fault>,
+    env: &[(String, String)],
+) -> Result<Loaded, Faults> {
     // After a fault of syntax the rest of that file is unknown: its absence would look like faults of others.
     if faults.iter().any(|it| matches!(it.code, "syntax" | "unreadable")) {
         return Err(Faults::new(faults));
@@ -134,7 +138,8 @@ fn assemble(mut parts: Parts, secrets: Secrets) -> Option<Settings> {
 
 /// Lists may name what is not enabled; whoever reads the settings does not meet it.
 fn leave_out_absent(parts: &mut Parts) {
-    let absent = |section, name: &String| parts.absent.get(section).is_some_and(|it: &BTreeSet<_>| it.contains(name));
+    let absent =
+        |section, name: &String| parts.absent.get(section).is_some_and(|it: &BTreeSet<_>| it.contains(name));
     for builder in parts.builders.values_mut() {
         if let Some(workers) = &mut builder.options.workers {
             workers.retain(|it| !absent("workers", it));

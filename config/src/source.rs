@@ -103,7 +103,11 @@ impl Source {
             text: shown.into(),
             root: node,
             values,
-            original: Original::Given { prefix: prefix.to_owned(), path: path.to_vec(), text: Secret::new(text) },
+            original: Original::Given {
+                prefix: prefix.to_owned(),
+                path: path.to_vec(),
+                text: Secret::new(text),
+            },
         }
     }
 }
@@ -211,7 +215,9 @@ fn blot_url(node: &Node, text: &mut [u8]) {
 
 /// Overwrites a secret; where to find one (`{ file = … }`, `{ env = … }`, `{ command = … }`) is none.
 fn blot_all(node: &Node, text: &mut [u8]) {
-    for (_, child) in node.table.iter().filter(|(name, _)| !matches!(name.as_str(), "file" | "env" | "command")) {
+    for (_, child) in
+        node.table.iter().filter(|(name, _)| !matches!(name.as_str(), "file" | "env" | "command"))
+    {
         blot_all(child, text);
     }
     if node.table.is_empty()

@@ -192,7 +192,9 @@ fn supervision_of_what_is_not_there() {
         &["1:20 unknown-kind: there is no kind of actor called `biuld` [biuld] (did you mean `build`?)"],
     );
     check(
-        with("[supervision.names.distribotor]\nintensity = 3\n[supervision.names.'scheduler/']\nintensity = 3\n"),
+        with(
+            "[supervision.names.distribotor]\nintensity = 3\n[supervision.names.'scheduler/']\nintensity = 3\n",
+        ),
         &[
             "1:20 unknown-name: no actor is ever called `distribotor` [distribotor] (did you mean `distributor`?)",
             "3:20 unknown-name: no actor is ever called `scheduler/` ['scheduler/'] (did you mean `schedulers`?)",
@@ -228,7 +230,9 @@ fn supervision_that_cannot_be_meant() {
         ],
     );
     check(
-        with("[supervision]\nrestart = 'temporary'\nperiod = '0s'\nhang-after = '0s'\nbackoff = { min = '0s', max = '0s' }\n"),
+        with(
+            "[supervision]\nrestart = 'temporary'\nperiod = '0s'\nhang-after = '0s'\nbackoff = { min = '0s', max = '0s' }\n",
+        ),
         &[
             "2:11 vital-actor: with this as the default, actors that the master cannot do without would not come back ['temporary'] (say it for those that you mean: [supervision.kinds.git-poller])",
             "3:10 bad-value: it cannot be zero: nothing would ever be counted ['0s'] (intensity = 0 lets nothing be restarted)",
@@ -295,12 +299,18 @@ fn workers() {
     for (secret, why) in [
         ("{ command = 'pass' }", "`command` must be a list of strings, the first a program"),
         ("{ command = [] }", "`command` must be a list of strings, the first a program"),
-        ("{ command = ['/no/such/program'] }", "the secret's command `/no/such/program` cannot be started: No such file or directory (os error 2)"),
+        (
+            "{ command = ['/no/such/program'] }",
+            "the secret's command `/no/such/program` cannot be started: No such file or directory (os error 2)",
+        ),
         ("{ command = ['false'] }", "the secret's command `false` failed: exit status: 1"),
         ("{ command = ['true'] }", "a secret cannot be empty"),
     ] {
         let found = with(&format!("[workers.w]\npassword = {secret}\n"));
-        assert!(found.len() == 1 && found[0].starts_with(&format!("2:12 bad-secret: {why} [{secret}]")), "{found:?}");
+        assert!(
+            found.len() == 1 && found[0].starts_with(&format!("2:12 bad-secret: {why} [{secret}]")),
+            "{found:?}"
+        );
     }
     check(with("[workers.w]\npassword = ''\n"), &["2:12 bad-secret: a secret cannot be empty ['']"]);
     check(

@@ -64,6 +64,10 @@ struct State {
     /// Its write may have happened.
     pending: Option<Arc<Version>>,
     refused_at: Option<i64>,
+    /// The faults of that.
+    refusal: Option<Arc<str>>,
+    /// Keys whose values in force take effect at the next start.
+    next_start: Vec<String>,
     reloads: u64,
     refusals: u64,
 }
@@ -73,8 +77,27 @@ impl Shared {
     pub fn new(store: Store, options: Option<LoadOptions>, layers: Layers, first: Version) -> Self {
         let boot = Arc::clone(&first.settings);
         let current = Arc::new(first);
-        let state = State { current, pending: None, refused_at: None, reloads: 0, refusals: 0 };
+        let state = State {
+            current,
+            pending: None,
+            refused_at: None,
+            refusal: None,
+            next_start: Vec::new(),
+            reloads: 0,
+            refusals: 0,
+        };
         Self { store, options, layers, boot, state: Mutex::new(state) }
+    }
+
+    /// What pages and probes are told.
+    fn told(&self) -> ConfigurationState {
+        let state = self.state();
+        ConfigurationState {
+            number: state.current.number,
+            refused_at: state.refused_at,
+            refusal: state.refusal.clone(),
+            next_start: state.next_start.clone(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -167,7 +190,7 @@ async fn reconfigure(shared: &Shared, wish: Reconfigure) -> anyhow::Result<Outco
         Ok(Ok(loaded)) => loaded,
         Ok(Err(faults)) => {
             if restores.is_none() && !wish.dry_run {
-                note_refusal(shared);
+                note_refusal(shared, &faults);
             }
             return Ok(Outcome::refused(&faults));
         }
@@ -257,11 +280,14 @@ async fn apply(
     version: &Arc<Version>,
     prepared: greenroom_link::Prepared,
 ) -> anyhow::Result<greenroom_process::Applied> {
-    let state = ConfigurationState { number: version.number, refused_at: shared.state().refused_at };
+    let mut later = next_start(&shared.boot, &version.settings);
+    later.extend(prepared.later().iter().cloned());
+    let state = ConfigurationState { number: version.number, next_start: later.clone(), ..shared.told() };
     let applied = shared.layers.apply(&version.settings, prepared, state).await?;
     let mut state = shared.state();
     state.current = Arc::clone(version);
     state.pending = None;
+    state.next_start = later;
     Ok(applied)
 }
 
@@ -303,29 +329,26 @@ fn warnings(loaded: &Loaded) -> String {
     loaded.warnings.iter().map(|it| it.render(false) + "\n\n").collect()
 }
 
-fn note_refusal(shared: &Shared) {
-    let now = shared.layers.runtime.now_micros();
-    let current = {
+fn note_refusal(shared: &Shared, faults: &Faults) {
+    {
         let mut state = shared.state();
-        state.refused_at = Some(now);
+        state.refused_at = Some(shared.layers.runtime.now_micros());
+        state.refusal = Some(outcome::text(faults).into());
         state.refusals += 1;
-        Arc::clone(&state.current)
-    };
-    let state = ConfigurationState { number: current.number, refused_at: Some(now) };
-    shared.layers.tell(&current.settings, state);
+    }
+    shared.layers.tell(&shared.current().settings, shared.told());
 }
 
 /// A good configuration; only the files' own say that a restart would be good too.
 fn note_success(shared: &Shared, of_files: bool) {
-    let (current, refused_at) = {
+    {
         let mut state = shared.state();
         state.reloads += 1;
         if of_files {
-            state.refused_at = None;
+            (state.refused_at, state.refusal) = (None, None);
         }
-        (Arc::clone(&state.current), state.refused_at)
-    };
-    shared.layers.tell(&current.settings, ConfigurationState { number: current.number, refused_at });
+    }
+    shared.layers.tell(&shared.current().settings, shared.told());
 }
 
 /// The keys that differ from what the process began with, and take effect when it starts again.

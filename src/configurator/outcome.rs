@@ -46,11 +46,7 @@ pub struct Told {
 impl Outcome {
     /// Of faults.
     pub fn refused(faults: &Faults) -> Self {
-        let mut text = faults.render(false);
-        if text.len() > LONGEST_TEXT {
-            text.truncate(text.floor_char_boundary(LONGEST_TEXT));
-            text.push_str("\n…\n");
-        }
+        let text = text(faults);
         let faults = faults.iter().take(MOST_FAULTS).map(greenroom_config::Fault::to_json).collect();
         Outcome::Refused { text, faults }
     }
@@ -93,4 +89,14 @@ impl Outcome {
             ),
         }
     }
+}
+
+/// Faults as `greenroom check` shows them, cut off where nobody reads on.
+pub(super) fn text(faults: &Faults) -> String {
+    let mut text = faults.render(false);
+    if text.len() > LONGEST_TEXT {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+        text.push_str("\n…\n");
+    }
+    text
 }

@@ -72,7 +72,10 @@ fn the_tree_is_shown_and_actors_are_ended_and_restarted_by_hand() {
         assert!(about.contains(part), "{part} in\n{about}");
     }
     let log = farm.master_log();
-    assert!(log.contains("an actor was ended by hand actor.name=db-writer action=kill-actor identity="), "{log}");
+    assert!(
+        log.contains("an actor was ended by hand actor.name=db-writer action=kill-actor identity="),
+        "{log}"
+    );
 
     let near = "there is no actor called `distribotor`: did you mean `distributor`?";
     for act in ["kill", "restart", "show"] {

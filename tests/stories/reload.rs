@@ -106,7 +106,9 @@ fn a_reload_shows_what_differs_and_takes_effect_without_a_restart() {
 fn a_bad_file_is_refused_whole_and_told_as_check_tells_it() {
     let farm = Farm::raise(SMALL);
     let good = farm.config();
-    farm.write_config(&format!("{good}[builders.new]\n[[builders.new.steps]]\nrun = 'x'\nrnu = 'y'\n[workers.w2]\n"));
+    farm.write_config(&format!(
+        "{good}[builders.new]\n[[builders.new.steps]]\nrun = 'x'\nrnu = 'y'\n[workers.w2]\n"
+    ));
     let check =
         binary().args(["check", "--config"]).arg(farm.path("farm.toml")).output().expect("check runs");
     let refused = farm.greenroom(&["reload"]);

@@ -35,5 +35,5 @@ pub use layer::{Applied, ProcessLayer, ProcessOptions, Row, StartupError, StopSu
 pub use messages::WhyWaiting;
 pub use outside::Outside;
 pub use runner::CommandRunner;
-pub use setup::{configure, configure_with};
 pub use schedulers::{AnyBranch, ChangeScheduler, ForceScheduler, SingleBranch};
+pub use setup::{configure, configure_with};

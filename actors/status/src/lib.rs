@@ -9,17 +9,21 @@ pub mod console;
 #[cfg(test)]
 mod examples;
 pub mod farm_metrics;
-pub mod irc;
 mod http;
-pub mod mail;
+pub mod irc;
 mod kinds;
 pub mod layer;
+pub mod mail;
 pub mod notice;
 pub mod notifier;
 mod payload;
 #[cfg(test)]
 #[path = "../../../tests/harness/sinks.rs"]
-#[allow(clippy::disallowed_methods, dead_code, reason = "shared with the system's tests; no arbiter runs in its threads")]
+#[allow(
+    clippy::disallowed_methods,
+    dead_code,
+    reason = "shared with the system's tests; no arbiter runs in its threads"
+)]
 mod sinks;
 pub mod transport;
 pub mod webhook;

@@ -58,7 +58,8 @@ thread_local! {
 
 impl Cache {
     fn holds(&self, basis: &Basis) -> bool {
-        let same = |it: &Basis| Arc::ptr_eq(&it.hot, &basis.hot) && Arc::ptr_eq(&it.settings, &basis.settings);
+        let same =
+            |it: &Basis| Arc::ptr_eq(&it.hot, &basis.hot) && Arc::ptr_eq(&it.settings, &basis.settings);
         self.basis.as_ref().is_some_and(same)
     }
 }

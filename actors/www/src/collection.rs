@@ -9,9 +9,9 @@ use greenroom_data::hot::Readable;
 use greenroom_data::{DataError, Ro, Shown, Snapshot};
 use greenroom_model::query::Compare;
 use greenroom_model::{
-    Build, BuildRequest, Builder, Buildset, BuildsetId, Change, ChangeSource, ConfigurationVersion,
-    Delivery, FieldValue, Filter, Log, Master, Notifier, Page, Project, Query, Scheduler, SourceStamp, Step,
-    Worker, wire,
+    Build, BuildRequest, Builder, Buildset, BuildsetId, Change, ChangeSource, ConfigurationVersion, Delivery,
+    FieldValue, Filter, Log, Master, Notifier, Page, Project, Query, Scheduler, SourceStamp, Step, Worker,
+    wire,
 };
 
 use crate::error::ApiError;

@@ -132,7 +132,9 @@ fn refusal(request: &ServiceRequest, www: &Www) -> Option<(StatusCode, &'static 
     let by_name = match www.configured().settings.www.auth {
         Auth::None => !is_worker(request.headers()),
     };
-    if by_name && !www.configured().origins.hosts_allowed(request.headers(), uri.authority().map(|it| it.as_str())) {
+    if by_name
+        && !www.configured().origins.hosts_allowed(request.headers(), uri.authority().map(|it| it.as_str()))
+    {
         return Some((StatusCode::MISDIRECTED_REQUEST, "this server is not known by that name"));
     }
     None

@@ -37,6 +37,10 @@ const PAGES: &[&[&str]] = &[
     &["workers", "*"],
     &["actors"],
     &["masters", "*", "actors"],
+    &["notifiers"],
+    &["notifiers", "*"],
+    &["configuration"],
+    &["masters", "*", "configuration"],
     &["settings"],
 ];
 
@@ -91,7 +95,7 @@ pub(crate) async fn serve(request: HttpRequest) -> HttpResponse {
     }
 }
 
-/// Whether what a page's path names is there: a builder, worker, master or force scheduler. (Whether a build or request is,
+/// Whether what a page's path names is there: a builder, worker, master, notifier or force scheduler. (Whether a build or request is,
 /// the page finds out itself.)
 fn names_something(www: &Www, path: &str) -> bool {
     let hot = www.ro.hot();
@@ -103,6 +107,7 @@ fn names_something(www: &Www, path: &str) -> bool {
         "builders" => hot.builder_named(&name).is_some() || hot.builders.contains_key(&id),
         "workers" => hot.worker_named(&name).is_some() || hot.workers.contains_key(&id),
         "masters" => hot.masters.contains_key(&id),
+        "notifiers" => www.configured().settings.notifiers.contains_key(&*name),
         "force" => www.configured().settings.schedulers.contains_key(&*name),
         _ => true,
     }
@@ -171,6 +176,8 @@ mod tests {
             "builders/a%20b/builds/3",
             "builders/x/builds/3/steps/1/logs/stdio",
             "workers/w1",
+            "notifiers/team",
+            "masters/1/configuration",
         ] {
             assert!(is_page(path), "{path}");
         }

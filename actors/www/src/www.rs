@@ -45,6 +45,10 @@ pub struct ConfigurationState {
     pub number: i64,
     /// When the last reload was refused, if that was after the last good one: microseconds UTC.
     pub refused_at: Option<i64>,
+    /// The faults that it was refused for, as `greenroom check` shows them.
+    pub refusal: Option<Arc<str>>,
+    /// Keys whose values in force take effect at the next start.
+    pub next_start: Vec<String>,
 }
 
 /// What a reload changes.

@@ -70,8 +70,12 @@ pub fn local() -> Worker {
 
 /// Starts the data layer in memory with workers `w1` (password `pw:1`), `w2` (`pw2`) and these.
 pub async fn data(world: &TestWorld, dir: &Path, more: &[&str]) -> DataLayer {
-    let options =
-        DataOptions { database_url: "memory:".into(), data_dir: dir.to_owned(), bus: None, master_name: "main".into() };
+    let options = DataOptions {
+        database_url: "memory:".into(),
+        data_dir: dir.to_owned(),
+        bus: None,
+        master_name: "main".into(),
+    };
     let data = DataLayer::start(&world.root(), options).await.unwrap();
     let workers: Vec<String> = ["w1", "w2"].iter().chain(more).map(|name| (*name).to_owned()).collect();
     let builder = ConfiguredBuilder { name: "b".into(), workers: workers.clone(), ..Default::default() };

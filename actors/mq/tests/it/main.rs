@@ -1,5 +1,7 @@
 //! One conformance suite over real servers: NATS, RabbitMQ and PostgreSQL.
 
+#![allow(clippy::expect_used)]
+
 mod conformance;
 mod masters;
 mod proxy;

@@ -8,8 +8,8 @@ pub(crate) mod shelf;
 use greenroom_model::*;
 use serde_json::{Value, json};
 
-use crate::setup::{Recipe, WorkerSetup};
 use crate::runner::WorkerPlace;
+use crate::setup::{Recipe, WorkerSetup};
 use crate::steps::names::directory;
 use crate::steps::render::{self, View};
 

@@ -185,18 +185,13 @@ async fn get(request: &HttpRequest, www: &Www, path: &str) -> Reply {
 }
 
 /// A reply that was rendered before; compressed now, once, if that is asked for.
-async fn from_cache(
-    basis: &Basis,
-    form: Form,
-    question: &str,
-    mut rendered: Rendered,
-    zip: bool,
-) -> Reply {
+async fn from_cache(basis: &Basis, form: Form, question: &str, mut rendered: Rendered, zip: bool) -> Reply {
     if zip && rendered.gzipped.is_none() && rendered.body.len() > 1024 {
         rendered.gzipped = reply::gzip(rendered.body.clone()).await;
         cache::keep(basis, form, question, rendered.clone());
     }
-    let mut reply = Reply::new(StatusCode::OK, kind_of(form), rendered.body).with(CLOCK, &basis.hot.clock_text);
+    let mut reply =
+        Reply::new(StatusCode::OK, kind_of(form), rendered.body).with(CLOCK, &basis.hot.clock_text);
     reply.etag = Some(rendered.etag);
     reply.gzipped = rendered.gzipped;
     reply
@@ -214,7 +209,12 @@ fn enveloped(basis: &Basis, items: Items, question: &str, form: Form) -> Reply {
     };
     if let (true, reply::Body::Whole(body), Some(etag)) = (items.lasting && current, &reply.body, &reply.etag)
     {
-        cache::keep(basis, form, question, Rendered { body: body.clone(), etag: etag.clone(), gzipped: None });
+        cache::keep(
+            basis,
+            form,
+            question,
+            Rendered { body: body.clone(), etag: etag.clone(), gzipped: None },
+        );
     }
     reply
 }

@@ -226,7 +226,10 @@ async fn the_page_health_and_pictures_are_served() {
 async fn the_schema_of_the_configuration_is_served() {
     let world = World::new().await;
     let answer = world.client.get("/api/v2/schema/config").await;
-    assert_eq!((answer.status, answer.header("content-type")), (200, "application/schema+json; charset=utf-8"));
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, "application/schema+json; charset=utf-8")
+    );
     assert_eq!(answer.json(), greenroom_config::schema::json());
     let headers = [("If-None-Match", answer.header("etag"))];
     assert_eq!(world.client.ask("GET", "/api/v2/schema/config", &headers, b"").await.status, 304);

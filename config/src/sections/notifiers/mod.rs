@@ -61,7 +61,9 @@ impl NotifierKind {
                 let help = "add base-url = \"https://git.example.org/\"";
                 vec![("base-url", "Gitea and Forgejo run in many places, so this needs a URL", help)]
             }
-            NotifierKind::GithubStatus(_) | NotifierKind::GitlabStatus(_) | NotifierKind::GiteaStatus(_) => Vec::new(),
+            NotifierKind::GithubStatus(_) | NotifierKind::GitlabStatus(_) | NotifierKind::GiteaStatus(_) => {
+                Vec::new()
+            }
         }
     }
 }
