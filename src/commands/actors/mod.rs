@@ -142,7 +142,7 @@ fn watched(master: &str, json: bool) -> Result<ExitCode> {
             Err(error) => format!("{error:#}; trying again"),
         };
         let mut out = std::io::stdout().lock();
-        if write!(out, "{clear}{}\n", text.trim_end()).and_then(|()| out.flush()).is_err() {
+        if writeln!(out, "{clear}{}", text.trim_end()).and_then(|()| out.flush()).is_err() {
             return Ok(ExitCode::SUCCESS);
         }
         drop(out);

@@ -159,6 +159,82 @@ export interface ForceScheduler {
   all_fields: FieldSpec[];
 }
 
+/** Who tells people or other systems. */
+export interface Notifier {
+  notifierid: number;
+  name: string;
+  kind: string;
+  /** The master that runs it; null: it is gone from the configuration. */
+  masterid: number | null;
+}
+
+export type DeliveryState = 'waiting' | 'sent' | 'failed' | 'dropped' | 'silenced';
+
+/** A notifier's message. */
+export interface Delivery {
+  deliveryid: number;
+  notifier: string;
+  created_at: number;
+  /** Not to be sent, or tried again, before. */
+  due_at: number;
+  subject: string;
+  buildid: number | null;
+  state: DeliveryState;
+  attempts: number;
+  target: string | null;
+  reason: string | null;
+  settled_at: number | null;
+}
+
+export type ChangeKind = 'added' | 'removed' | 'changed';
+
+export interface KeyChange {
+  key: string;
+  change: ChangeKind;
+  /** JSON, shortened; a secret has neither. */
+  from?: string;
+  to?: string;
+  secret?: boolean;
+}
+
+/** One section, or one table of a section, that differs. */
+export interface ComponentChange {
+  section: string;
+  name?: string;
+  change: ChangeKind;
+  keys?: KeyChange[];
+  more_keys?: number;
+}
+
+/** What a configuration changes of the one before. */
+export interface Difference {
+  components: ComponentChange[];
+  more?: number;
+}
+
+/** A version of a master's configuration; the newest is in force. */
+export interface ConfigurationVersion {
+  configurationid: number;
+  masterid: number;
+  number: number;
+  cause: 'start' | 'reload' | 'rollback';
+  /** The number that was taken back. */
+  restores: number | null;
+  who: string;
+  created_at: number;
+  difference: Difference | null;
+  digest: string;
+}
+
+/** How the last reload of a master went. */
+export interface ReloadState {
+  number: number;
+  refused_at: number | null;
+  /** The faults, as `greenroom check` shows them. */
+  refusal: string | null;
+  next_start: string[];
+}
+
 /** The state or result of anything that is drawn with an icon. */
 export type Outcome =
   | 'success'
