@@ -73,6 +73,7 @@ function select(items, query) {
     if (['limit', 'offset', 'order', 'property', 'field'].includes(field)) continue;
     const wanted = query.getAll(name).map(String);
     if (op === 'lt') found = found.filter((item) => item[field] < Number(value));
+    else if (op === 'ne') found = found.filter((item) => !wanted.includes(String(item[field])));
     else found = found.filter((item) => wanted.includes(String(item[field])));
   }
   for (const order of query.getAll('order').reverse()) {

@@ -1,5 +1,7 @@
 /** A farm of builders, workers and builds in memory, with an event for each change. */
 
+import { Operations } from './operations.mjs';
+
 const now = () => Math.floor(Date.now() / 1000);
 const pick = (list) => list[Math.floor(Math.random() * list.length)];
 const E = '\u001b[';
@@ -25,10 +27,13 @@ export class Farm {
   tables = { builders: [], builds: [], buildrequests: [], buildsets: [], steps: [], logs: [], changes: [], workers: [], masters: [], schedulers: [], forceschedulers: [] };
   #texts = new Map();
   #bornAt = now();
+  #operations;
 
   constructor({ builders, speed, lines }) {
     this.#speed = speed;
     this.#lines = lines;
+    this.#operations = new Operations({ publish: (keys, entity) => this.#publish(keys, entity), speed });
+    Object.assign(this.tables, this.#operations.tables);
     this.#found(builders);
     this.#past();
   }
@@ -75,6 +80,7 @@ export class Farm {
   find(path) {
     const parts = path.split('/');
     if (path === 'actors') return { kind: 'actors', items: this.#actors() };
+    if (path === 'masters/1/reload') return { kind: 'reloads', item: this.#operations.reload() };
     let scope = null;
     for (let i = 0; i < parts.length; i += 2) {
       const kind = parts[i];
@@ -114,6 +120,10 @@ export class Farm {
         return rows.filter((change) => change.revision === item.properties.got_revision?.[0]);
       case 'buildrequests/builds':
         return rows.filter((build) => build.buildrequestid === item.buildrequestid);
+      case 'masters/configurations':
+        return rows.filter((version) => version.masterid === item.masterid);
+      case 'notifiers/deliveries':
+        return rows.filter((delivery) => delivery.notifier === item.name);
       case 'steps/logs':
         return rows.filter((log) => log.stepid === item.stepid);
       default:
@@ -162,6 +172,7 @@ export class Farm {
       }),
       actor('builders', 'supervisor', 'root', { queue_bound: 0 }),
     ];
+    for (const { name, kind, observed } of this.#operations.actors()) list.push(actor(name, kind, 'root', { observed }));
     for (const builder of this.tables.builders) list.push(actor(`builder.${builder.name}`, 'Builder', 'builders', { queue_bound: 64 }));
     return list;
   }
@@ -192,6 +203,13 @@ export class Farm {
         item.enabled = params.enabled;
         this.#emit('schedulers', item, 'updated');
         return {};
+      case 'notifiers test':
+      case 'masters reload':
+      case 'masters rollback': {
+        const answer = this.#operations.control(found.kind, item, method, params);
+        this.#publish(['control/acts/1/answered'], { reason: '' });
+        return answer;
+      }
       case 'forceschedulers force':
         return this.#force(item, params);
       default:
@@ -306,6 +324,7 @@ export class Farm {
       if (result !== 'success' && result !== 'warnings') break;
     }
     Object.assign(build, { complete: true, complete_at: at, results: CODE[fate], state_string: fate === 'success' ? 'build successful' : phrase('test', fate) });
+    this.#operations.told(build, builder, fate, at);
   }
 
   #huge(log, result) {
@@ -323,6 +342,7 @@ export class Farm {
       properties: {
         buildername: [builder.name, 'Builder'], buildnumber: [number, 'Build'], workername: [worker.name, 'Worker'], branch: [change.branch, 'Build'],
         revision: [change.revision, 'Build'], got_revision: [change.revision, 'git'], owner: [change.author, 'Change'], scheduler: ['commits', 'Scheduler'],
+        configuration: [this.#operations.number, 'Build'],
       },
     };
     if (requestid === 0) {
@@ -455,6 +475,7 @@ export class Farm {
     }
     Object.assign(build, { complete: true, complete_at: now(), results: CODE[result === 'success' && fate === 'warnings' ? 'warnings' : result], state_string: result === 'success' ? 'build successful' : phrase('test', result) });
     this.#emitBuild(build, 'finished');
+    this.#operations.told(build, builder, result === 'success' ? fate : result);
     Object.assign(request, { complete: true, complete_at: now(), results: build.results });
     this.#emitRequest(request, 'complete');
   }
@@ -489,7 +510,7 @@ export class Farm {
 }
 
 function idField(kind) {
-  return { builders: 'builderid', builds: 'buildid', buildrequests: 'buildrequestid', buildsets: 'bsid', steps: 'stepid', logs: 'logid', changes: 'changeid', workers: 'workerid', masters: 'masterid', schedulers: 'schedulerid', forceschedulers: 'name' }[kind];
+  return { builders: 'builderid', builds: 'buildid', buildrequests: 'buildrequestid', buildsets: 'bsid', steps: 'stepid', logs: 'logid', changes: 'changeid', workers: 'workerid', masters: 'masterid', notifiers: 'notifierid', deliveries: 'deliveryid', configurations: 'configurationid', schedulers: 'schedulerid', forceschedulers: 'name' }[kind];
 }
 
 function phrase(name, result) {

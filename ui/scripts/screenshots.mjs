@@ -47,6 +47,12 @@ async function pages() {
   if (running[0]) list.running = path(running[0]);
   if (waiting[0]) list.request = `/requests/${waiting[0].buildrequestid}`;
   if (workers[0]) list.worker = `/workers/${encodeURIComponent(workers[0].name)}`;
+  const { notifiers } = await api('notifiers');
+  list.notifiers = '/notifiers';
+  notifiers.slice(0, 3).forEach((one, index) => (list[`notifier${index + 1}`] = `/notifiers/${encodeURIComponent(one.name)}`));
+  const { configurations } = await api('configurations?order=-number&limit=2');
+  list.configuration = '/configuration';
+  if (configurations[1]) list.version = `/masters/${configurations[1].masterid}/configuration?version=${configurations[1].number}`;
   if (forceschedulers[0]) list.force = `/force/${encodeURIComponent(forceschedulers[0].name)}`;
   return list;
 }

@@ -6,7 +6,7 @@ type Loader = () => Promise<{ default: Component<never> }>;
 
 interface Page {
   /** What the rail marks as current. */
-  section: 'now' | 'builders' | 'queue' | 'workers' | 'actors' | 'settings' | '';
+  section: 'now' | 'builders' | 'queue' | 'workers' | 'actors' | 'notifiers' | 'configuration' | 'settings' | '';
   load: Loader;
 }
 
@@ -30,6 +30,10 @@ const PAGES: [string, Page][] = [
   ['/workers/{worker}', { section: 'workers', load: page(() => import('./pages/WorkerPage.svelte')) }],
   ['/actors', { section: 'actors', load: page(() => import('./pages/Actors.svelte')) }],
   ['/masters/{master}/actors', { section: 'actors', load: page(() => import('./pages/Actors.svelte')) }],
+  ['/notifiers', { section: 'notifiers', load: page(() => import('./pages/Notifiers.svelte')) }],
+  ['/notifiers/{notifier}', { section: 'notifiers', load: page(() => import('./pages/NotifierPage.svelte')) }],
+  ['/configuration', { section: 'configuration', load: page(() => import('./pages/Configuration.svelte')) }],
+  ['/masters/{master}/configuration', { section: 'configuration', load: page(() => import('./pages/Configuration.svelte')) }],
   ['/settings', { section: 'settings', load: page(() => import('./pages/Settings.svelte')) }],
 ];
 

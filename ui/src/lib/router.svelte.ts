@@ -130,4 +130,7 @@ export const to = {
   force: (scheduler: string, builder?: string) =>
     `/force/${seg(scheduler)}${builder === undefined ? '' : `?builder=${seg(builder)}`}`,
   actors: (masterid: number) => `/masters/${masterid}/actors`,
+  notifier: (name: string) => `/notifiers/${seg(name)}`,
+  configuration: (masterid: number, version?: number) =>
+    `/masters/${masterid}/configuration${version === undefined ? '' : `?version=${version}`}`,
 };
