@@ -304,6 +304,8 @@ impl Report<'_> {
                         }
                     }
                 }
+                // Keys that were read elsewhere are of this table, and not of those within it.
+                kind if inner.len() > 1 => self.value_fault(&path, kind, &[]),
                 kind => self.value_fault(&path, kind, more_keys),
             }
             match remove(&mut value, &inner) {
@@ -367,7 +369,6 @@ impl Report<'_> {
         let parent = dotted(&written[..written.len().saturating_sub(1)]);
         let fault = match kind {
             ErrorKind::UnknownField(name, expected) => {
-                // Keys of the same table that were read elsewhere belong to the suggestion, unless this is a table within it.
                 let known = expected.iter().chain(more_keys).copied();
                 let fault = Fault::error("unknown-key", format!("unknown key `{name}` in `{parent}`"));
                 return self.push(path, true, fault.help(suggest(name, known)));
@@ -695,4 +696,15 @@ fn step(value: &Value, path: &[String], report: &mut Report<'_>) -> Option<Step>
         _ => report.read::<SetPropertyStep>(&own, path, &more).map(StepAction::SetProperty),
     });
     Some(Step { options: options?, action: action? })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_an_inner_table_may_have_is_named_alone() {
+        let text = "[schedulers.s]\nkind = 'any-branch'\nbuilders = '*'\nfilter = { expr = 'x' }\n";
+        let faults = crate::load_text(text, std::path::Path::new("/")).unwrap_err();
+        let help = faults.iter().find(|it| it.code == "unknown-key").and_then(|it| it.help.clone());
+        assert!(help.as_ref().is_some_and(|it| it.contains("branch, ") && !it.contains("kind")), "{help:?}");
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use super::program::NAMES;
 use super::shell::Shell;
-use crate::fault::suggest;
+use crate::fault::{did_you_mean, suggest};
 
 /// The name of secrets in expressions.
 pub(super) const SECRET: &str = "secret";
@@ -37,7 +37,11 @@ const FIELDS: &[(&str, &[&str])] = &[
     ),
     ("worker", &["name", "id", "basedir", "system", "properties"]),
     ("builder", &["name", "id", "tags", "project"]),
+    ("build", &["id", "number", "results", "state", "scheduler", "reason"]),
 ];
+
+/// The fields of `src`. It has those of codebases beside them, by names that are not known here.
+const SOURCE_FIELDS: &[&str] = &["branch", "revision", "repository", "project", "codebase"];
 
 /// The values of [`CONSTANTS`] in one builder.
 #[derive(Clone, Debug, Default)]
@@ -149,6 +153,11 @@ pub(super) fn field(name: &str, field: &str) -> Result<(), String> {
     if let Some((_, fields)) = FIELDS.iter().find(|it| it.0 == name) {
         return if fields.contains(&field) { Ok(()) } else { Err(suggest(field, fields.iter().copied())) };
     }
+    if name == "src" {
+        let meant = Some(field).filter(|it| !SOURCE_FIELDS.contains(it));
+        let meant = meant.and_then(|it| did_you_mean(it, SOURCE_FIELDS.iter().copied()));
+        return meant.map_or(Ok(()), |it| Err(format!("{it} A codebase of that name is src['{field}']")));
+    }
     KNOWN.with_borrow(|known| {
         let Some(Json::Object(values)) = known.constants.value(name) else { return Ok(()) };
         let more = known.constants.matrix_keys.iter().filter(|_| name == "matrix");
@@ -156,4 +165,22 @@ pub(super) fn field(name: &str, field: &str) -> Result<(), String> {
         let fits = keys.clone().any(|it| it == field || it.replace('-', "_") == field);
         if fits { Ok(()) } else { Err(suggest(field, keys)) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::expr::Expr;
+
+    #[test]
+    fn fields_that_there_are_not() {
+        let help = |source: &str| Expr::parse(source).err().map(|it| it.help);
+        assert_eq!(help("build.reslts == 'success'").as_deref(), Some("did you mean `results`?"));
+        assert_eq!(
+            help("src.brnch == 'main'").as_deref(),
+            Some("did you mean `branch`? A codebase of that name is src['brnch']")
+        );
+        for fine in ["src.lib.branch == 'main'", "src['brnch'] == null", "has(src.brnch)", "build.number > 1"] {
+            assert_eq!(help(fine), None, "{fine}");
+        }
+    }
 }
