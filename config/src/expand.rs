@@ -227,11 +227,23 @@ fn find<'r>(
     Some((name, recipe))
 }
 
-/// Schedulers that name a matrix mean all its builders.
+/// Schedulers and notifiers that name a matrix mean all its builders.
 fn name_all(root: &mut Dict, became: &BTreeMap<String, Vec<String>>) {
-    let Some(Value::Dict(_, schedulers)) = root.get_mut("schedulers") else { return };
-    for scheduler in schedulers.values_mut() {
-        let Value::Dict(_, table) = scheduler else { continue };
+    if became.is_empty() {
+        return;
+    }
+    name_all_in(root, "schedulers", became);
+    // Notifiers have globs in their lists: a name among them has to stay that name.
+    let became = became.iter();
+    let literal = became.map(|(name, made)| (name.clone(), made.iter().map(|it| literal(it)).collect()));
+    name_all_in(root, "notifiers", &literal.collect());
+}
+
+/// Puts the builders that a matrix became into the lists `builders` of a section's tables.
+fn name_all_in(root: &mut Dict, section: &str, became: &BTreeMap<String, Vec<String>>) {
+    let Some(Value::Dict(_, owners)) = root.get_mut(section) else { return };
+    for owner in owners.values_mut() {
+        let Value::Dict(_, table) = owner else { continue };
         let Some(builders) = table.get_mut("builders") else { continue };
         if let Value::String(tag, name) = builders
             && became.contains_key(name)
@@ -249,6 +261,18 @@ fn name_all(root: &mut Dict, became: &BTreeMap<String, Vec<String>>) {
         }
         names.extend(more);
     }
+}
+
+/// A glob that matches this name alone.
+fn literal(name: &str) -> String {
+    let mut glob = String::with_capacity(name.len());
+    for it in name.chars() {
+        if matches!(it, '*' | '?' | '[' | ']' | '{' | '}' | '\\') {
+            glob.push('\\');
+        }
+        glob.push(it);
+    }
+    glob
 }
 
 fn path(parts: &[&str]) -> Vec<String> {

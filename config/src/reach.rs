@@ -1,5 +1,6 @@
 //! Warnings about what never meets: changes and the schedulers that wait for them, patterns and the names they are held against.
 
+use crate::expr::Expr;
 use crate::extract::{Parts, Report};
 use crate::fault::{Fault, Note};
 use crate::globs::may_overlap;
@@ -21,6 +22,7 @@ pub(crate) fn check(parts: &Parts, report: &mut Report<'_>) {
             patterns(&path(&["schedulers", name, "filter", field]), field, wanted, report);
         }
         files(name, &scheduler.filter, report);
+        condition(name, &scheduler.filter, report);
     }
     changes(parts, report);
 }
@@ -103,6 +105,24 @@ fn files(name: &str, filter: &Filter, report: &mut Report<'_>) {
         let fault = Fault::warning("never-matches", message).help(help);
         report.push(&element(&at, index, report), false, fault);
     }
+}
+
+/// A condition that is the same for every change.
+fn condition(name: &str, filter: &Filter, report: &mut Report<'_>) {
+    let Some(always) = filter.condition.as_ref().and_then(Expr::always) else { return };
+    let fault = match always {
+        Ok(true) => {
+            let message = "this condition says nothing of the change, and is always true";
+            Fault::warning("no-effect", message).help("leave it out")
+        }
+        Ok(false) => {
+            let message = "this condition says nothing of the change, and is never true";
+            let help = "write enabled = false in the scheduler to switch it off";
+            Fault::warning("never-matches", message).help(help)
+        }
+        Err(error) => Fault::warning("never-matches", format!("this condition always fails: {error}")),
+    };
+    report.push(&path(&["schedulers", name, "filter", "condition"]), false, fault);
 }
 
 /// Whether a source's changes can have what a field of a filter wants.

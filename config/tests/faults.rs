@@ -641,3 +641,54 @@ fn a_password_in_a_repositorys_url_is_refused_and_not_shown() {
     let text = "[change-sources.r]\nrepository = 'https://ann:hunter2@x.org/r' oops\n";
     assert!(!faults(text).render(false).contains("hunter2"));
 }
+
+#[test]
+fn conditions_of_schedulers() {
+    let filter = |condition: &str| {
+        with(&format!(
+            "[schedulers.s]\nkind = 'single-branch'\nbuilders = '*'\nfilter = {{ branch = 'main', condition = \"{condition}\" }}\n"
+        ))
+    };
+    let over = "(this condition is over `change`)";
+    check(filter("change.author.endsWith('@example.org') && change.files.exists(f, f.startsWith('src/'))"), &[]);
+    check(filter("has(change.files) && change.properties.n > 3"), &[]);
+    check(
+        filter("chang.author == 'x'"),
+        &["4:42 bad-value: unknown name `chang` [chang] (did you mean `change`?)"],
+    );
+    check(
+        filter("change.auther == 'x'"),
+        &["4:42 bad-value: `change` has no `auther` [change.auther] (did you mean `author`?)"],
+    );
+    check(
+        filter("change.id == 1 || prop.x == 2"),
+        &[&format!("4:60 bad-value: there is no `prop` here [prop] {over}")],
+    );
+    check(
+        filter("builder.name == 'b'"),
+        &[&format!("4:42 bad-value: there is no `builder` here [builder] {over}")],
+    );
+    check(
+        filter("change.author == 5"),
+        &["4:56 bad-value: a string is never equal to a whole number [==] (compare like with like)"],
+    );
+    check(
+        filter("change.files.filter(f, f == 'x')"),
+        &[
+            "4:42 bad-value: a condition must be true or false, and this is a list [change.files.filter(f, f == 'x')] (compare it with something)",
+        ],
+    );
+    check(filter(""), &["4:41 bad-value: an expression is missing [\"\"]"]);
+    let long = format!("change.author == '{}'", "x".repeat(5_000));
+    assert!(filter(&long)[0].contains("the expression is longer than 4 KiB"));
+    check(
+        filter("secret.token == change.author"),
+        &[
+            "4:42 bad-value: there is no secret `token` [secret.token] (write [secrets.token] with file, env or command)",
+        ],
+    );
+    check(
+        with("[schedulers.s]\nkind = 'force'\nbuilders = '*'\nfilter = { condition = 'true' }\n"),
+        &["4:1 unknown-key: unknown key `filter` in `schedulers.s` [filter] (there are: builders, button-name, label, reason, parameters, properties, kind)"],
+    );
+}

@@ -29,6 +29,8 @@ fn what_does_not_fit_together_is_told() {
         (MAIL, "relay = 'smtp://h'\nto = ['a@b.org']\ndomain = 'b.org'", "interested = true"),
         (MAIL, "relay = 'smtp://h'\nto = ['a@b.org']\nheaders = { Bcc = 'c@d.org' }", "written by Greenroom"),
         (MAIL, "relay = 'smtp://h'\nto = ['a@b.org']\nsubject = '{{ build.number }}'", "put what only some"),
+        (HOOK, "url = 'https://h/'\ncondition = 'build.number'", "and this is a whole number"),
+        (HOOK, "url = 'https://h/'\ncondition = 'change.author == \"x\"'", "there is no `change` here"),
         (HOOK, "url = 'ftp://h/x'", "no http or https URL"),
         (HOOK, "url = 'https://h/'\nbody = '{\"a\": \"{{ headline }}\"}'", "is not JSON"),
         (HOOK, "url = 'https://h/'\nheaders = { Host = 'x' }", "written by Greenroom"),
@@ -52,4 +54,32 @@ fn a_template_in_a_file_is_tried_and_its_fault_has_file_and_line() {
     refused(&config, dir.path(), &format!("{}:2: ", path.display()));
     std::fs::write(&path, "{{ headline }}{% if build %} {{ build.url }}{% endif %}\n").unwrap();
     load_text(&config, dir.path()).unwrap();
+}
+
+#[test]
+fn the_name_of_a_matrix_stands_for_all_its_builders() {
+    let text = "[workers.local]\nkind = 'local'\n[schedulers.all]\nkind = 'force'\nbuilders = '*'\n\
+                [[builders.plain.steps]]\nrun = 'true'\n[builders.unit]\nsteps = [{ run = 'true' }]\n\
+                [builders.unit.matrix]\nos = ['linux', 'mac', 'l?nux']\n[builders.unit-extra]\nsteps = [{ run = 'true' }]\n";
+    let told = |builders: &str| {
+        let text = format!("{text}{HOOK}url = 'https://h/'\nbuilders = {builders}\n");
+        let settings = load_text(&text, Path::new("/srv/ci")).unwrap_or_else(|it| panic!("{it}")).settings;
+        let wanted = settings.notifiers["x"].options.builders.clone();
+        let names = settings.builders.keys().filter(|it| wanted.matches(it));
+        names.cloned().collect::<Vec<_>>()
+    };
+    let matrix = ["unit-l?nux", "unit-linux", "unit-mac"];
+    assert_eq!(told("'unit'"), matrix);
+    assert_eq!(told("['unit']"), matrix, "and not `unit-extra`");
+    assert_eq!(told("['plain', 'unit']"), [["plain"].as_slice(), &matrix].concat());
+    assert_eq!(told("'unit-l?nux'"), ["unit-l?nux", "unit-linux"], "still a glob");
+    assert_eq!(told("'*'").len(), 5);
+    // names of the matrix that look like globs match themselves alone
+    let text = text.replace("'linux', 'mac', 'l?nux'", "'l?nux', '[b]', '{c}'").replace("unit-extra", "unit-linux");
+    let text = format!("{text}{HOOK}url = 'https://h/'\nbuilders = 'unit'\n");
+    let wanted = load_text(&text, Path::new("/srv/ci")).unwrap().settings.notifiers["x"].options.builders.clone();
+    for name in ["unit-l?nux", "unit-[b]", "unit-{c}"] {
+        assert!(wanted.matches(name), "{name}: {wanted:?}");
+    }
+    assert!(!wanted.matches("unit-linux") && !wanted.matches("unit-b") && !wanted.matches("unit-c"));
 }

@@ -264,3 +264,23 @@ note: `repo` follows the branches \"main\"
     let rendered = found.iter().find(|it| it.code == "never-matches").unwrap().render(false);
     assert_eq!(rendered, expected, "\n{rendered}\n");
 }
+
+#[test]
+fn a_condition_that_is_the_same_for_every_change() {
+    let with = |condition: &str| format!("{}{POLLER}", scheduler(&format!("condition = \"{condition}\"")));
+    check(&with("change.id > 0"), &[]);
+    check(
+        &with("'a' in ['b']"),
+        &[
+            "4:24 never-matches: this condition says nothing of the change, and is never true (write enabled = false in the scheduler to switch it off)",
+        ],
+    );
+    check(
+        &with("[1].exists(x, x == 1)"),
+        &["4:24 no-effect: this condition says nothing of the change, and is always true (leave it out)"],
+    );
+    check(
+        &with("1 / 0 == 1"),
+        &["4:24 never-matches: this condition always fails: `1 / 0 == 1`: division by zero of Int(1)"],
+    );
+}

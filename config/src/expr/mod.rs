@@ -23,7 +23,7 @@ pub(crate) use known::{Constants, with_constants, with_secrets, with_shell};
 pub(crate) use program::on_big_stack;
 pub use program::{Expr, NAMES};
 pub use run::{Rendered, Run, RunArgv, RunString};
-pub use scope::Scope;
+pub use scope::{MAX_LIST, Scope};
 pub use shell::Shell;
 pub(crate) use template::{Secrets, Segment, environment, split, to_text};
 pub use template::{Template, TemplateValue};

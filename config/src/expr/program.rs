@@ -95,8 +95,8 @@ struct Inner {
 /// What an expression speaks of.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Uses {
-    /// Names whose values are known only at run time.
-    runtime: bool,
+    /// Names whose values are known only at run time, and where each stands first.
+    runtime: Vec<(&'static str, Range<usize>)>,
     /// Names whose values are known when the configuration loads.
     constants: bool,
     /// The secrets, as they are called in `[secrets]`.
@@ -147,6 +147,28 @@ impl Expr {
         }
     }
 
+    /// Compiles a condition where only some of [`NAMES`] have a value.
+    ///
+    /// # Errors
+    /// As [`Expr::parse_condition`], and when it uses another of [`NAMES`].
+    pub fn parse_condition_over(source: &str, names: &[&str]) -> Result<Self, ExprError> {
+        let expr = Self::parse_condition(source)?;
+        match expr.0.uses.runtime.iter().find(|it| !names.contains(&it.0)) {
+            Some((name, span)) => {
+                let known = names.iter().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ");
+                let message = format!("there is no `{name}` here");
+                Err(ExprError::new(message, format!("this condition is over {known}"), span.clone()))
+            }
+            None => Ok(expr),
+        }
+    }
+
+    /// What a condition always is, if it speaks of nothing that is known at run time only.
+    pub(crate) fn always(&self) -> Option<Result<bool, ExprError>> {
+        let known = self.0.uses.runtime.is_empty() && self.0.uses.secrets.is_empty();
+        known.then(|| self.is_true(&Scope::new()))
+    }
+
     /// The value.
     ///
     /// # Errors
@@ -175,11 +197,10 @@ impl Expr {
     pub fn is_true(&self, scope: &Scope) -> Result<bool, ExprError> {
         match self.evaluate(scope)? {
             serde_json::Value::Bool(value) => Ok(value),
-            _ => Err(ExprError::new(
-                "a condition must be true or false",
-                "compare it with something",
-                self.span(),
-            )),
+            _ => {
+                let message = format!("`{}`: a condition must be true or false", self.0.source.trim());
+                Err(ExprError::new(message, "compare it with something", self.span()))
+            }
         }
     }
 
@@ -195,7 +216,7 @@ impl Expr {
 
     /// Whether its value is known when the configuration loads.
     pub(crate) fn is_constant(&self) -> bool {
-        self.0.uses.constants && !self.0.uses.runtime && self.0.uses.secrets.is_empty()
+        self.0.uses.constants && self.0.uses.runtime.is_empty() && self.0.uses.secrets.is_empty()
     }
 
     fn span(&self) -> Range<usize> {
@@ -402,8 +423,10 @@ impl<'a> Check<'a> {
         if name.starts_with('@') || self.bound.contains(&name) || TYPES.contains(&name) {
             return Ok(());
         }
-        if NAMES.contains(&name) {
-            self.uses.runtime = true;
+        if let Some(name) = NAMES.iter().find(|it| **it == name) {
+            if !self.uses.runtime.iter().any(|it| it.0 == *name) {
+                self.uses.runtime.push((name, span_of(self.source, self.program, node.id)));
+            }
             return Ok(());
         }
         if CONSTANTS.contains(&name) {
@@ -591,6 +614,36 @@ mod tests {
         let error = Expr::parse_condition("src.branch").unwrap_err();
         assert_eq!(error.message, "a condition must be true or false, and this is a string");
         assert!(Expr::parse_condition("prop.x").is_ok());
+        for (source, words) in [
+            ("change.files.filter(f, f == 'x')", "a list"),
+            ("change.files.map(f, f == 'x')", "a list"),
+            ("change.files.size()", "a whole number"),
+        ] {
+            let message = Expr::parse_condition(source).unwrap_err().message;
+            assert!(message.ends_with(words), "{source}: {message}");
+        }
+        for source in ["change.files.exists(f, f == 'x')", "change.files.all(f, f == 'x')"] {
+            assert!(Expr::parse_condition(source).is_ok(), "{source}");
+        }
+        assert!(Expr::parse_condition("change.files.exists_one(f, f == 'x')").is_ok());
+    }
+
+    #[test]
+    fn a_condition_may_be_over_some_names_only() {
+        let parse = |source| Expr::parse_condition_over(source, &["change"]);
+        assert!(parse("change.author == 'a' && change.files.exists(prop, prop == 'x')").is_ok());
+        let source = "change.author == 'a' && has(prop.x) && prop.y";
+        let error = parse(source).unwrap_err();
+        assert_eq!((error.message.as_str(), error.span), ("there is no `prop` here", 28..32));
+        assert_eq!(error.help, "this condition is over `change`");
+    }
+
+    #[test]
+    fn a_condition_without_names_is_always_the_same() {
+        let always = |source| Expr::parse_condition(source).unwrap().always();
+        assert_eq!(always("1 < 2 && [1].exists(x, x == 1)"), Some(Ok(true)));
+        assert!(always("1 / 0 == 1").unwrap().is_err());
+        assert_eq!(always("has(change.files)"), None);
     }
 
     #[test]

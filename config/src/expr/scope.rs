@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::{ExprError, NAMES};
 
 /// The longest list that an expression may see.
-const MAX_LIST: usize = 1_000;
+pub const MAX_LIST: usize = 1_000;
 
 /// The values that expressions see, converted once and shared by all that are evaluated over them.
 ///

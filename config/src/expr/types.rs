@@ -78,6 +78,11 @@ pub(super) fn of(node: &IdedExpr) -> Option<Type> {
                 _ => None,
             }
         }
+        // What a macro makes ends with what it gathered, or with a look at it.
+        Ast::Comprehension(it) => match &it.result.expr {
+            Ast::Ident(name) if *name == it.accu_var => of(&it.accu_init),
+            _ => of(&it.result),
+        },
         _ => None,
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::expr::{Expr, ExprError};
 use crate::values::{Duration, FilePatterns, NameList, Patterns, Regex};
 
 /// One `[schedulers.NAME]` table, told apart by `kind`.
@@ -65,7 +66,7 @@ pub struct ChangeScheduler {
     pub properties: BTreeMap<String, serde_json::Value>,
 }
 
-/// Which changes a scheduler looks at: every field that is given must match, each by any one of its globs.
+/// Which changes a scheduler looks at: every field that is given must match, each by any one of its globs, and the condition must hold.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Filter {
@@ -81,9 +82,18 @@ pub struct Filter {
     pub category: Option<Patterns>,
     /// At least one changed file matches; `*` stays within a directory, `**` crosses them.
     pub files: Option<FilePatterns>,
+    /// Only changes for which this expression over `change` is true. One for which it cannot be evaluated is left out.
+    #[serde(deserialize_with = "condition")]
+    pub condition: Option<Expr>,
 }
 
-/// The parts of a change that a [`Filter`] looks at.
+/// There is no build yet that other names could speak of.
+fn condition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Expr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Expr::parse_condition_over(&text, &["change"]).map(Some).map_err(ExprError::into_serde)
+}
+
+/// The parts of a change that the globs of a [`Filter`] look at.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FilterInput<'a> {
     /// Branch, if any.
@@ -101,8 +111,8 @@ pub struct FilterInput<'a> {
 }
 
 impl Filter {
-    /// Whether a change passes.
-    pub fn matches(&self, change: &FilterInput<'_>) -> bool {
+    /// Whether a change passes the globs. Whether it meets the condition takes an evaluation, off an actor's thread.
+    pub fn globs_match(&self, change: &FilterInput<'_>) -> bool {
         let fits =
             |wanted: &Option<Patterns>, found: &str| wanted.as_ref().is_none_or(|it| it.matches(found));
         fits(&self.branch, change.branch.unwrap_or(""))

@@ -21,6 +21,7 @@ use crate::follow::{Events, FollowEnd, follow};
 use crate::handles::Handles;
 use crate::messages::{Act, Handled};
 use crate::properties::source;
+use crate::schedulers::judge::{Judgement, Unjudged, judge_all};
 use crate::schedulers::pending::{Pending, Waiting};
 
 /// Changes read at a time when the events are not kept any more.
@@ -115,6 +116,9 @@ pub struct ChangeScheduler<G: Grouping> {
     skipped: u64,
     taken: u64,
     buildsets: u64,
+    /// How often the condition could not be evaluated in this birth, and the last time.
+    condition_failures: u64,
+    condition_failed: Option<(ChangeId, String)>,
     grouping: PhantomData<G>,
 }
 
@@ -131,12 +135,18 @@ impl<G: Grouping> ChangeScheduler<G> {
             skipped: 0,
             taken: 0,
             buildsets: 0,
+            condition_failures: 0,
+            condition_failed: None,
             grouping: PhantomData,
         }
     }
 
+    /// Whether a change is to be taken, as far as that is known without its condition.
     fn wants(&self, change: &Change) -> bool {
-        self.identity.config.filter.matches(&FilterInput {
+        if !self.state.as_ref().is_some_and(|state| state.enabled) {
+            return false;
+        }
+        self.identity.config.filter.globs_match(&FilterInput {
             branch: change.branch.as_deref(),
             repository: &change.repository,
             project: &change.project,
@@ -146,16 +156,92 @@ impl<G: Grouping> ChangeScheduler<G> {
         })
     }
 
-    /// What a batch of changes leads to: what is built now, and what waits.
-    fn plan(&mut self, changes: &[Arc<Change>], now: Timestamp) -> (Vec<Waiting>, Pending, u64) {
-        let (mut pending, enabled) = match &self.state {
-            Some(state) => (state.pending.clone(), state.enabled),
-            None => return (Vec::new(), Pending::default(), 0),
+    /// Finds out which changes are to be taken, then goes on with [`Self::take`]. Nothing else is handled meanwhile: what is
+    /// looked at must be stored before what comes later.
+    fn look_at(
+        &mut self,
+        changes: Vec<Arc<Change>>,
+        clock: Clock,
+        at_once: bool,
+        ctx: &mut Context<Self>,
+    ) -> Commit<Self> {
+        let wanted: Vec<bool> = changes.iter().map(|it| self.wants(it)).collect();
+        let condition = self.identity.config.filter.condition.clone();
+        let Some(condition) = condition.filter(|_| wanted.contains(&true)) else {
+            return self.take(&changes, &wanted, clock, at_once, ctx);
         };
+        let asked = changes.iter().zip(&wanted).map(|(change, wanted)| wanted.then(|| Arc::clone(change)));
+        let asked: Vec<_> = asked.collect();
+        let judged = async move { judge_all(&condition, asked).await };
+        Box::pin(judged.into_actor(self).then(move |judged, actor: &mut Self, ctx| {
+            let wanted = actor.judged(&changes, judged);
+            let taken = wanted.map(|wanted| actor.take(&changes, &wanted, clock, at_once, ctx));
+            taken.unwrap_or_else(|error| {
+                // born again, it looks at these changes anew
+                fail(ctx, error);
+                Box::pin(fut::ready(()))
+            })
+        }))
+    }
+
+    /// Which changes meet the condition. One for which it cannot be evaluated is left out, and that is said.
+    fn judged(
+        &mut self,
+        changes: &[Arc<Change>],
+        judged: Result<Vec<Judgement>, Unjudged>,
+    ) -> Result<Vec<bool>, Unjudged> {
+        let mut wanted = Vec::with_capacity(changes.len());
+        for (change, judgement) in changes.iter().zip(judged?) {
+            wanted.push(judgement == Judgement::Taken);
+            if let Judgement::Failed(why) = judgement {
+                tracing::warn!(
+                    scheduler.name = %self.identity.name, change.id = change.id.0, %why,
+                    "a change is left out: the condition of the filter cannot be evaluated",
+                );
+                self.condition_failures += 1;
+                self.condition_failed = Some((change.id, why));
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Takes the changes that are wanted; stores that, unless there are none and it is not to be done `at_once`.
+    fn take(
+        &mut self,
+        changes: &[Arc<Change>],
+        wanted: &[bool],
+        clock: Clock,
+        at_once: bool,
+        ctx: &mut Context<Self>,
+    ) -> Commit<Self> {
+        let now = self.h.now();
+        let (ready, pending, taken) = self.plan(changes, wanted, now);
+        self.taken += taken;
+        if at_once || taken > 0 || self.skipped >= SKIPPED_STORED || self.draining {
+            return self.commit(ready, pending, clock);
+        }
+        if let Some(state) = &mut self.state {
+            (state.pending, state.clock) = (pending, clock);
+        }
+        if self.skipped > 0 && self.storing.is_none() {
+            self.storing = Some(ctx.notify_later(StoreTick, SKIPPED_STORED_WITHIN));
+        }
+        Box::pin(fut::ready(()))
+    }
+
+    /// What a batch of changes leads to: what is built now, and what waits.
+    fn plan(
+        &mut self,
+        changes: &[Arc<Change>],
+        wanted: &[bool],
+        now: Timestamp,
+    ) -> (Vec<Waiting>, Pending, u64) {
+        let Some(state) = &self.state else { return (Vec::new(), Pending::default(), 0) };
+        let mut pending = state.pending.clone();
         let (mut ready, mut taken) = (Vec::new(), 0);
-        for change in changes {
+        for (change, wanted) in changes.iter().zip(wanted) {
             pending.last_change = pending.last_change.max(Some(change.id));
-            if !enabled || !self.wants(change) {
+            if !wanted {
                 self.skipped += 1;
                 continue;
             }
@@ -343,10 +429,15 @@ impl<G: Grouping> Supervised for ChangeScheduler<G> {
         let Some(state) = &self.state else { return json!({ "loading": true }) };
         let waiting = state.pending.waiting.values();
         let stable_at: Vec<i64> = waiting.take(20).map(|it| it.stable_at.seconds()).collect();
-        json!({
+        let mut seen = json!({
             "enabled": state.enabled, "changes_taken": self.taken, "buildsets": self.buildsets,
             "trees_waiting": state.pending.waiting.len(), "stable_at": stable_at,
-        })
+        });
+        if let Some((change, why)) = &self.condition_failed {
+            seen["condition_failures"] = self.condition_failures.into();
+            seen["condition_failed"] = json!({ "change": change.0, "why": why });
+        }
+        seen
     }
 
     /// The next start may have another filter: what this one refused is not to be looked at again.
@@ -413,12 +504,9 @@ impl<G: Grouping> ChangeScheduler<G> {
     fn catch_up(&mut self, changes: Vec<Arc<Change>>, clock: Clock, ctx: &mut Context<Self>) {
         // one that has never looked at a change begins now
         let known = self.state.as_ref().is_some_and(|it| it.pending.last_change.is_some());
-        let now = self.h.now();
-        let (ready, pending, taken) = self.plan(if known { &changes } else { &[] }, now);
-        self.taken += taken;
         let since = clock.clone();
-        let commit = self.commit(ready, pending, clock);
-        ctx.wait(commit.map(move |(), actor: &mut Self, _| actor.follow(since)));
+        let taken = self.look_at(if known { changes } else { Vec::new() }, clock, true, ctx);
+        ctx.wait(taken.map(move |(), actor: &mut Self, _| actor.follow(since)));
     }
 }
 
@@ -434,19 +522,7 @@ impl<G: Grouping> Handler<Events> for ChangeScheduler<G> {
                 _ => None,
             })
             .collect();
-        let now = self.h.now();
-        let (ready, pending, taken) = self.plan(&changes, now);
-        self.taken += taken;
-        if taken == 0 && self.skipped < SKIPPED_STORED && !self.draining {
-            if let Some(state) = &mut self.state {
-                (state.pending, state.clock) = (pending, batch.clock);
-            }
-            if self.skipped > 0 && self.storing.is_none() {
-                self.storing = Some(ctx.notify_later(StoreTick, SKIPPED_STORED_WITHIN));
-            }
-            return AtomicResponse::new(Box::pin(fut::ready(())));
-        }
-        AtomicResponse::new(self.commit(ready, pending, batch.clock))
+        AtomicResponse::new(self.look_at(changes, batch.clock, false, ctx))
     }
 }
 

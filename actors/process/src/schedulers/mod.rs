@@ -2,6 +2,7 @@
 //!
 //! - [`change_scheduler`]: single-branch and any-branch, which follow changes from their own stored clock;
 //! - [`pending`]: what such a scheduler has taken but not yet built (no I/O);
+//! - [`judge`]: whether a change meets such a scheduler's condition;
 //! - [`force`]: started by people and programs; [`force_form`] checks what they entered (no I/O).
 //!
 //! *To add one*: its settings in `config`, an actor here that answers [`crate::messages::Act`], a variant of
@@ -10,6 +11,7 @@
 pub(crate) mod change_scheduler;
 pub(crate) mod force;
 pub(crate) mod force_form;
+pub(crate) mod judge;
 pub(crate) mod pending;
 
 use std::sync::Arc;

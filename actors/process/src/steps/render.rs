@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use greenroom_config::expr::{Expr, ExprError, Run, Scope, Template, TemplateValue};
+use greenroom_config::expr::{Expr, ExprError, MAX_LIST, Run, Scope, Template, TemplateValue};
 use greenroom_config::values::Secret;
 use greenroom_model::*;
 use serde_json::{Map, Value, json};
@@ -78,11 +78,28 @@ fn stamp_fields(stamp: &SourceStamp) -> Map<String, Value> {
 }
 
 fn change(change: &Change) -> Value {
-    json!({
-        "id": change.id.0, "author": change.author, "committer": change.committer, "comments": change.comments,
-        "branch": change.branch, "revision": change.revision, "category": change.category,
-        "files": change.files.iter().take(1_000).collect::<Vec<_>>(),
-    })
+    let mut fields = change_fields(change);
+    fields.insert("files".to_owned(), json!(change.files.iter().take(MAX_LIST).collect::<Vec<_>>()));
+    Value::Object(fields)
+}
+
+/// What expressions see of a change, apart from its files.
+pub(crate) fn change_fields(change: &Change) -> Map<String, Value> {
+    let properties = change.properties.iter().map(|(name, it)| (name.clone(), it.0.clone()));
+    let fields = [
+        ("id", json!(change.id.0)),
+        ("author", json!(change.author)),
+        ("committer", json!(change.committer)),
+        ("comments", json!(change.comments)),
+        ("branch", json!(change.branch)),
+        ("revision", json!(change.revision)),
+        ("category", json!(change.category)),
+        ("repository", json!(change.repository)),
+        ("project", json!(change.project)),
+        ("codebase", json!(change.codebase)),
+        ("properties", Value::Object(properties.collect())),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A command as it will be run, and what its expressions add to its environment.
@@ -109,23 +126,44 @@ pub(crate) struct CommandValues {
     pub workdir: Option<String>,
 }
 
-/// Evaluates on the blocking pool.
+/// Why there is no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EvaluationError {
+    /// The expression's own fault: it would be the same again.
+    #[error("{0}")]
+    Failed(String),
+    /// It did not get its turn, or was broken off; nothing is known of it.
+    #[error("an expression could not be evaluated: {0}")]
+    Prevented(&'static str),
+}
+
+/// Evaluates over what of a build expressions see.
 pub(crate) async fn evaluate<T: Send + 'static>(
     view: View,
     work: impl FnOnce(&Scope) -> Result<T, ExprError> + Send + 'static,
 ) -> Result<T, String> {
+    on_pool(move || work(&view.scope()?)).await.map_err(|error| error.to_string())
+}
+
+/// Evaluates on the blocking pool.
+pub(crate) async fn on_pool<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ExprError> + Send + 'static,
+) -> Result<T, EvaluationError> {
     let Ok(Ok(permit)) = timeout(PATIENCE, AT_ONCE.acquire()).await else {
-        return Err("an expression could not be evaluated: too many others are".to_owned());
+        return Err(EvaluationError::Prevented("too many others are"));
     };
     let evaluation = tokio::task::spawn_blocking(move || {
-        let value = work(&view.scope()?);
+        let value = work();
         drop(permit);
         value
     });
     match evaluation.await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("an expression could not be evaluated: its evaluation was broken off".to_owned()),
+        Ok(Err(error)) => Err(EvaluationError::Failed(error.to_string())),
+        Err(end) if end.is_panic() => {
+            Err(EvaluationError::Failed("the evaluator of expressions failed".to_owned()))
+        }
+        Err(_) => Err(EvaluationError::Prevented("its evaluation was broken off")),
     }
 }
 
@@ -143,9 +181,10 @@ pub(crate) async fn command(
     evaluate(view(), move |scope| render_command(&templates, scope)).await
 }
 
-/// Whether a condition holds.
+/// Whether a step's condition holds.
 pub(crate) async fn condition(view: View, condition: Expr) -> Result<bool, String> {
-    evaluate(view, move |scope| condition.is_true(scope)).await
+    let holds = evaluate(view, move |scope| condition.is_true(scope)).await;
+    holds.map_err(|why| format!("its condition cannot be evaluated: {why}"))
 }
 
 fn render_command(templates: &CommandTemplates, scope: &Scope) -> Result<CommandValues, ExprError> {

@@ -242,3 +242,105 @@ async fn the_clock_after_changes_that_were_skipped_is_stored_soon() {
     assert_ne!(stored_clock(&farm, "main").await, before);
     farm.finish().await;
 }
+
+/// A scheduler that takes some changes of `main`.
+fn choosy(condition: &str) -> String {
+    SIMPLE.replace(r#"branch = ["main"]"#, &format!(r#"branch = ["main"], condition = "{condition}""#))
+}
+
+fn sent(revision: &str, author: &str, n: Option<i64>) -> greenroom_data::SentChange {
+    let mut sent = change("main", revision);
+    sent.author = author.into();
+    if let Some(n) = n {
+        sent.properties.insert("n".into(), Property(json!(n), "Change".into()));
+    }
+    sent
+}
+
+#[actix_rt::test]
+async fn a_condition_chooses_changes_and_one_for_which_it_fails_is_left_out_alone() {
+    let condition = "change.author.endsWith('@example.org') && change.files.exists(f, f.startsWith('src/')) \
+                     && change.properties.n > 0";
+    let mut farm = Farm::start(&choosy(condition)).await;
+    farm.push_change(sent("a", "ann@example.org", Some(1))).await;
+    farm.push_change(sent("other author", "eve@elsewhere.org", Some(1))).await;
+    let failed = farm.push_change(sent("no property", "ann@example.org", None)).await;
+    farm.push_change(sent("not enough", "ann@example.org", Some(0))).await;
+    let mut docs = sent("other files", "ann@example.org", Some(1));
+    docs.files = vec!["docs/a.md".into()];
+    farm.push_change(docs).await;
+    let mut topic = sent("other branch", "ann@example.org", Some(1));
+    topic.branch = Some("topic".into());
+    farm.push_change(topic).await;
+    farm.push_change(sent("b", "bob@example.org", Some(2))).await;
+    farm.finished("linux", 2).await;
+    farm.settle().await;
+    assert_eq!(stamps(&farm), [stamp("main", "a"), stamp("main", "b")]);
+    let seen = farm.report("scheduler/main").await.observed;
+    assert_eq!((&seen["changes_taken"], &seen["condition_failures"]), (&json!(2), &json!(1)), "{seen}");
+    let why = format!("`{condition}`: there is no `n`");
+    assert_eq!(seen["condition_failed"], json!({ "change": failed.0, "why": why }));
+    farm.panic("scheduler/main").await;
+    farm.push_change(sent("c", "ann@example.org", Some(3))).await;
+    farm.finished("linux", 3).await;
+    farm.settle().await;
+    assert_eq!(stamps(&farm).len(), 3, "what was left out is not looked at again");
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_condition_that_costs_too_much_for_a_change_leaves_it_out_and_goes_on() {
+    let farm = Farm::start(&choosy("change.files.all(a, change.files.all(b, a + b != 'x'))")).await;
+    for (revision, files) in [("a", 3), ("heavy", 1_000), ("endless", 1_001), ("b", 3)] {
+        let mut it = change("main", revision);
+        it.files = (0..files).map(|number| format!("src/f{number}")).collect();
+        farm.push_change(it).await;
+    }
+    farm.finished("linux", 2).await;
+    farm.settle().await;
+    assert_eq!(stamps(&farm), [stamp("main", "a"), stamp("main", "b")]);
+    let report = farm.report("scheduler/main").await;
+    assert_eq!((report.births, &report.observed["condition_failures"]), (1, &json!(2)));
+    let why = report.observed["condition_failed"]["why"].as_str().unwrap();
+    assert!(why.ends_with("(its 1001 files are not shown to expressions, which see 1000 at most)"), "{why}");
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_condition_is_not_asked_while_its_scheduler_is_off() {
+    let farm = Farm::start(&choosy("change.properties.n > 0")).await;
+    let scheduler = ControlTarget::Scheduler(farm.scheduler("main"));
+    farm.ask(scheduler.clone(), "enable", json!({ "enabled": false })).await;
+    farm.push("main", "while off").await;
+    farm.settle().await;
+    farm.ask(scheduler, "enable", json!({ "enabled": true })).await;
+    farm.push_change(sent("a", "ann", Some(1))).await;
+    farm.finished("linux", 1).await;
+    farm.settle().await;
+    assert_eq!(stamps(&farm), [stamp("main", "a")]);
+    assert_eq!(farm.report("scheduler/main").await.observed["condition_failures"], json!(null));
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn changes_that_are_listed_instead_meet_the_condition_too() {
+    let mut farm = Farm::start(&choosy("change.properties.n > 0")).await;
+    farm.push_change(sent("before", "ann", Some(1))).await;
+    farm.finished("linux", 1).await;
+    farm.close(Duration::from_secs(1)).await;
+    for number in 0..250_i64 {
+        let n = if number % 25 == 0 { Some(1) } else { Some(0) };
+        farm.push_change(sent(&format!("r{number}"), "ann", n.filter(|_| number % 2 == 0))).await;
+    }
+    let scheduler = farm.scheduler("main");
+    let stored = farm.data.ro().scheduler_state(scheduler).await.unwrap().value;
+    let state = write::SchedulerState { clock: Some(Clock::start(4711)), pending: stored.pending };
+    farm.write(vec![Op::SaveScheduler { scheduler, state }]).await;
+    farm.open().await;
+    farm.finished("linux", 6).await;
+    farm.settle().await;
+    let revisions: Vec<String> = stamps(&farm).into_iter().filter_map(|it| it.1).collect();
+    assert_eq!(revisions, ["before", "r0", "r50", "r100", "r150", "r200"]);
+    assert_eq!(farm.report("scheduler/main").await.observed["condition_failures"], json!(125));
+    farm.finish().await;
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use greenroom_model::*;
 use serde_json::json;
 
-use crate::farm::{Farm, SIMPLE};
+use crate::farm::{Farm, SIMPLE, change};
 use crate::workers::{Play, words};
 
 const THREE_STEPS: &str = r#"
@@ -206,5 +206,49 @@ async fn a_builder_whose_properties_cannot_be_evaluated_says_so_in_its_builds() 
     assert_eq!(build.results, Some(Results::Exception));
     assert!(build.state_string.contains("there is no `missing`"), "{}", build.state_string);
     assert_eq!(farm.workers.sent().len(), 0);
+    farm.finish().await;
+}
+
+/// A scheduler dies at every moment of judging changes by its condition, and the master stops in between.
+#[actix_rt::test]
+async fn a_scheduler_with_a_condition_that_dies_neither_skips_a_change_nor_builds_it_twice() {
+    let condition = "change.files.exists(f, f == 'wanted') && change.properties.n >= 0";
+    let toml = SIMPLE
+        .replace(r#"branch = ["main"]"#, &format!(r#"branch = ["main"], condition = "{condition}""#))
+        .replace("max-builds = 2", "max-builds = 50");
+    let mut farm = Farm::start(&toml).await;
+    let mut wanted = Vec::new();
+    for round in 0..30_usize {
+        let revision = format!("r{round}");
+        let mut sent = change("main", &revision);
+        // of six, three meet the condition, two do not, and for one it cannot be evaluated
+        sent.files = vec![if round % 3 == 1 { "other" } else { "wanted" }.into()];
+        if round % 6 != 5 {
+            sent.properties.insert("n".into(), Property(json!(round), "Change".into()));
+        }
+        if round % 3 != 1 && round % 6 != 5 {
+            wanted.push(revision);
+        }
+        farm.push_change(sent).await;
+        for _ in 0..round % 10 {
+            tokio::task::yield_now().await;
+        }
+        if round == 15 {
+            farm.close(Duration::from_secs(1)).await;
+            farm.open().await;
+        } else {
+            farm.panic("scheduler/main").await;
+        }
+        // the intensity of a supervisor is not this story's business
+        if round % 3 == 2 {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+        }
+    }
+    farm.until("all changes to be built", |hot| (hot.total_buildsets >= 15).then_some(())).await;
+    farm.settle().await;
+    let hot = farm.hot();
+    let built = hot.buildsets.values().flat_map(|it| it.sourcestamps.clone());
+    let built: Vec<String> = built.filter_map(|it| it.revision.clone()).collect();
+    assert_eq!(built, wanted, "each once and in order");
     farm.finish().await;
 }

@@ -299,3 +299,43 @@ async fn a_clone_is_kept_when_the_remote_is_away() {
 async fn a_clone_outside_the_builders_directory_is_never_removed() {
     kept_when_it_fails(&format!("{GIT}workdir = \"/srv/shared\"\n"), "git checkout", 0).await;
 }
+
+#[actix_rt::test]
+async fn a_condition_decides_whether_a_step_runs() {
+    let step = |name: &str, condition: &str| {
+        format!("[[builders.\"linux x\".steps]]\nname = \"{name}\"\nif = \"{condition}\"\nrun = [\"{name}\"]\n")
+    };
+    let steps = step("yes", "src.branch == 'main' && change.files.exists(f, f.startsWith('src/'))")
+        + &step("where", "change.repository == 'https://x.org/r' && change.project == ''")
+        + &step("no", "src.branch == 'release'");
+    let farm = Farm::start(&farm(&steps)).await;
+    let build = built(&farm).await;
+    assert_eq!(build.results, Some(Results::Success), "{}", build.state_string);
+    assert_eq!(farm.workers.words(), ["yes", "where"]);
+    let steps = farm.steps(build.id).await;
+    let skipped = ("no".to_owned(), Some(Results::Skipped), "skipped: its condition is false".to_owned());
+    assert_eq!(steps[3], skipped);
+    farm.finish().await;
+}
+
+#[actix_rt::test]
+async fn a_condition_that_cannot_be_evaluated_is_named_by_the_step_and_its_build() {
+    for (condition, why) in [
+        ("prop.missing == 1", "`prop.missing == 1`: there is no `missing`"),
+        ("prop.flags", "`prop.flags`: a condition must be true or false"),
+    ] {
+        let steps = format!(
+            "[[builders.\"linux x\".steps]]\nname = \"first\"\nif = \"{condition}\"\nrun = [\"first\"]\n\
+             [[builders.\"linux x\".steps]]\nname = \"last\"\nalways-run = true\nrun = [\"last\"]\n"
+        );
+        let farm = Farm::start(&farm(&steps)).await;
+        let build = built(&farm).await;
+        assert_eq!(build.results, Some(Results::Exception), "{}", build.state_string);
+        assert!(build.state_string.contains(why), "{}", build.state_string);
+        let steps = farm.steps(build.id).await;
+        let text = format!("its condition cannot be evaluated: {why}");
+        assert_eq!(steps[1], ("first".to_owned(), Some(Results::Exception), text));
+        assert_eq!(farm.workers.words(), ["last"], "it did not run, and what always runs did");
+        farm.finish().await;
+    }
+}

@@ -21,7 +21,7 @@ pub use mail::{AddressRule, Mail, MailAddress, MailDomain, PersonPattern};
 pub use relay::{Relay, Security, SmtpRelay};
 pub use webhook::Webhook;
 
-use crate::expr::Expr;
+use crate::expr::{Expr, ExprError};
 use crate::values::{Duration, Patterns, serde_fault};
 
 /// One `[notifiers.NAME]` table.
@@ -81,7 +81,7 @@ pub struct NotifierOptions {
     #[serde(deserialize_with = "modes")]
     #[schemars(with = "Option<crate::schema::forms::OneOrMore<Mode>>")]
     pub modes: Option<Vec<Mode>>,
-    /// Builders by name: a glob or a list of globs.
+    /// Builders by name: a glob or a list of globs. The name of a builder with a matrix stands for all that it became.
     pub builders: Patterns,
     /// Only builders with a tag that matches.
     pub tags: Option<Patterns>,
@@ -263,11 +263,12 @@ fn modes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Mode>>
     deserializer.deserialize_any(Visitor).map(Some)
 }
 
+/// What a notifier's condition can speak of.
+const CONDITION_NAMES: &[&str] = &["prop", "src", "worker", "builder", "build"];
+
 fn condition<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Expr>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    Expr::parse(&text)
-        .map(Some)
-        .map_err(|error| crate::values::serde_fault_at(&error.message, &error.help, error.span))
+    Expr::parse_condition_over(&text, CONDITION_NAMES).map(Some).map_err(ExprError::into_serde)
 }
 
 /// A text that is not blank.
