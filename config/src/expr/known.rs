@@ -179,7 +179,8 @@ mod tests {
             help("src.brnch == 'main'").as_deref(),
             Some("did you mean `branch`? A codebase of that name is src['brnch']")
         );
-        for fine in ["src.lib.branch == 'main'", "src['brnch'] == null", "has(src.brnch)", "build.number > 1"] {
+        for fine in ["src.lib.branch == 'main'", "src['brnch'] == null", "has(src.brnch)", "build.number > 1"]
+        {
             assert_eq!(help(fine), None, "{fine}");
         }
     }
