@@ -81,6 +81,9 @@ before(async () => {
     worker: '/workers/local',
     'absent worker': '/workers/absent',
     actors: '/actors',
+    'no notifiers': '/notifiers',
+    configuration: '/configuration',
+    version: '/masters/1/configuration?version=1',
     settings: '/settings',
   });
 });

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants, openSync, closeSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -87,6 +87,20 @@ auth = "none"
 
   output() {
     return readFileSync(join(this.dir, 'master.log'), 'utf8').slice(-8000);
+  }
+
+  /** Replaces the configuration file by what `change` makes of its text; nothing is reloaded. */
+  async edit(change) {
+    const file = join(this.dir, 'farm.toml');
+    const text = await readFile(file, 'utf8');
+    const next = change(text);
+    if (next === text) throw new Error('the edit changes nothing');
+    await writeFile(`${file}.new`, next);
+    await rename(`${file}.new`, file);
+  }
+
+  signal(name) {
+    this.#master.kill(name);
   }
 
   /** Ends the master as by power loss. */
