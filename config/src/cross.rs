@@ -13,7 +13,7 @@ use crate::sections::steps::{GitMethod, GitMode, StepAction};
 use crate::sections::workers::WorkerKind;
 use crate::sections::www::Auth;
 use crate::values::{NameList, url_passwords};
-use crate::{effect, reach, supervised};
+use crate::{effect, reach, supervised, telling};
 
 /// Checks everything that could be read; names in lists also where the table around them could not.
 pub(crate) fn check(merged: &Value, parts: &Parts, report: &mut Report<'_>) {
@@ -28,7 +28,9 @@ pub(crate) fn check(merged: &Value, parts: &Parts, report: &mut Report<'_>) {
     unused(parts, report);
     reach::check(parts, report);
     effect::check(parts, report);
+    telling::check(parts, report);
     supervised::check(parts, report);
+    crate::sections::retention::check(parts, report);
 }
 
 fn path(parts: &[&str]) -> Vec<String> {

@@ -31,6 +31,7 @@ pub mod show;
 mod source;
 mod stored;
 pub mod supervised;
+mod telling;
 pub mod values;
 
 pub use difference::{Difference, Values};
@@ -50,6 +51,7 @@ pub use sections::notifiers::{
     NotifierKind, NotifierOptions, Per, PersonPattern, Relay, Sasl, Security, SmtpRelay, Webhook,
     is_repository,
 };
+pub use sections::retention::{Retention, RetentionPatch, RetentionPolicy};
 pub use sections::schedulers::{
     ChangeScheduler, Filter, FilterInput, ForceScheduler, Parameter, ParameterKind, Scheduler,
 };

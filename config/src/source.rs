@@ -72,7 +72,7 @@ impl Source {
         }
         let mut shown = text.as_bytes().to_vec();
         let (root, values) = table(document.get_ref());
-        blot(&root, &mut shown);
+        blot_root(&root, &mut shown);
         let shown = String::from_utf8(shown).unwrap_or_default();
         let original = Original::File(Secret::new(text));
         Ok(Source { name, kind, text: shown.into(), root, values, original })
@@ -94,7 +94,7 @@ impl Source {
             value = Value::from(Dict::from([(name.clone(), value)]));
         }
         let mut shown = line.into_bytes();
-        blot(&node, &mut shown);
+        blot_root(&node, &mut shown);
         let shown = String::from_utf8(shown).unwrap_or_default();
         let values = value.into_dict().unwrap_or_default();
         Source {
@@ -195,7 +195,38 @@ pub(crate) fn is_secret(name: &str) -> bool {
     name == "key" || SECRET_WORDS.iter().any(|it| name.contains(it))
 }
 
-/// Overwrites secret strings, byte for byte, so that places stay true.
+/// Overwrites the secrets of a whole configuration, byte for byte, so that places stay true.
+fn blot_root(root: &Node, text: &mut [u8]) {
+    blot(root, text);
+    // The names of these keys do not tell that their values are read as secrets.
+    for notifier in root.table.get("notifiers").into_iter().flat_map(|it| it.table.values()) {
+        if let Some(headers) = notifier.table.get("headers") {
+            headers.table.values().for_each(|it| blot_all(it, text));
+        }
+        match notifier.table.get("url") {
+            Some(url) if url.table.is_empty() && url.list.is_empty() => blot_path(url, text),
+            Some(url) => blot_all(url, text),
+            None => {}
+        }
+    }
+}
+
+/// Overwrites a URL but for its scheme and host, which say where it is and give nobody the right to use it; all of what is none.
+fn blot_path(node: &Node, text: &mut [u8]) {
+    let Some(value) = text.get_mut(node.value.clone()) else { return };
+    let written = String::from_utf8_lossy(value).into_owned();
+    let bare = written.trim_start_matches(['"', '\'']);
+    let begin = written.len() - bare.len();
+    let scheme = ["https://", "http://"].into_iter().find(|it| bare.starts_with(it)).map_or(0, str::len);
+    let host = |it: char| it.is_ascii_alphanumeric() || ".-:[]".contains(it);
+    let rest = bare.get(scheme..).unwrap_or_default();
+    let end = if scheme == 0 { 0 } else { rest.find(|it| !host(it)).unwrap_or(rest.len()) };
+    // What stands before an `@` is no host.
+    let kept = if rest[end..].starts_with('@') { begin + scheme } else { begin + scheme + end };
+    value.iter_mut().skip(kept).filter(|it| !matches!(it, b'"' | b'\'' | b'\n')).for_each(|it| *it = b'*');
+}
+
+/// Overwrites strings that are secrets by the names of their keys.
 fn blot(node: &Node, text: &mut [u8]) {
     for (name, child) in &node.table {
         if is_secret(name) { blot_all(child, text) } else { blot(child, text) }
@@ -236,7 +267,11 @@ fn blot_lines(text: &str) -> String {
     }
     for line in text.split_inclusive('\n') {
         let lower = line.to_ascii_lowercase();
-        let ends = SECRET_WORDS.iter().filter_map(|word| Some(lower.find(word)? + word.len()));
+        let named = ["url", "headers"].into_iter().find(|it| {
+            lower.trim_start().strip_prefix(it).is_some_and(|it| it.trim_start().starts_with(['=', '.']))
+        });
+        let named = named.and_then(|word| Some(lower.find(word)? + word.len()));
+        let ends = SECRET_WORDS.iter().filter_map(|word| Some(lower.find(word)? + word.len())).chain(named);
         let end = ends.min().unwrap_or(line.len());
         shown.push_str(&line[..end]);
         shown.extend(line[end..].bytes().map(|it| match it {
@@ -245,4 +280,51 @@ fn blot_lines(text: &str) -> String {
         }));
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What faults show of a text.
+    fn shown(text: &str) -> String {
+        match Source::parse("f".to_owned(), Kind::BuiltIn, 0, text) {
+            Ok(source) => source.text.to_string(),
+            Err(faults) => faults.iter().map(|it| it.render(false)).collect(),
+        }
+    }
+
+    #[test]
+    fn urls_and_headers_of_webhooks_are_not_shown() {
+        for (written, wanted) in [
+            (
+                "'https://hooks.example.org:8443/T0/S3CRET?k=1'",
+                "'https://hooks.example.org:8443**************'",
+            ),
+            ("\"http://S3CRET@x.org\"", "\"http://************\""),
+            ("'x.org/S3CRET'", "'************'"),
+            ("['S3CRET']", "**********"),
+            ("{ env = 'HOOK' }", "{ env = 'HOOK' }"),
+        ] {
+            let text = format!("[notifiers.hook]\nkind = 'webhook'\nurl = {written}\n");
+            let found = shown(&text);
+            assert!(!found.contains("S3CRET"), "{found}");
+            assert_eq!(found.len(), text.len(), "places stay true");
+            assert!(found.contains(wanted) || written.starts_with('['), "{found}");
+        }
+        let text = "[notifiers.hook]\nheaders = { X = 'S3CRET' }\n[notifiers.hook.headers.y]\na = 'b'\n";
+        assert!(!shown(text).contains("S3CRET"), "{}", shown(text));
+        let text = "notifiers.hook = { url = 'https://x.org/S3CRET', headers = { A = 'S3CRET' } }\n";
+        assert!(!shown(text).contains("S3CRET"), "{}", shown(text));
+        // Texts that do not parse.
+        for line in
+            ["url = 'https://x.org/S3CRET", "headers = { X = 'S3CRET'", "headers.X = 'S3CRET", " url=S3CRET"]
+        {
+            let found = shown(&format!("[notifiers.hook]\n{line}\n"));
+            assert!(!found.contains("S3CRET"), "{found}");
+        }
+        let plain =
+            "[master]\nurl = 'https://ci.example.org/path'\n[change-sources.r]\nurl = 'https://x.org/y'\n";
+        assert_eq!(shown(plain), plain, "other urls are no secrets");
+    }
 }
