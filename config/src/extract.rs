@@ -22,6 +22,7 @@ use crate::sections::master::Master;
 use crate::sections::mq::Mq;
 use crate::sections::notifiers::{self, Notifier, NotifierKind, NotifierOptions};
 use crate::sections::schedulers::{self, ChangeScheduler, Filter, ForceScheduler, Scheduler};
+use crate::sections::retention::{Retention, RetentionPatch};
 use crate::sections::steps::{self, GitStep, SetPropertyStep, ShellStep, Step, StepAction, StepOptions};
 use crate::sections::supervision::{Backoff, PolicyPatch, Supervision};
 use crate::sections::workers::Worker;
@@ -36,6 +37,7 @@ const SECTIONS: &[&str] = &[
     "mq",
     "www",
     "supervision",
+    "retention",
     "workers",
     "change-sources",
     "schedulers",
@@ -75,6 +77,7 @@ pub(crate) struct Parts {
     pub mq: Option<Mq>,
     pub www: Option<Www>,
     pub supervision: Option<Supervision>,
+    pub retention: Option<Retention>,
     pub workers: BTreeMap<String, Worker>,
     pub change_sources: BTreeMap<String, ChangeSource>,
     pub schedulers: BTreeMap<String, Scheduler>,
@@ -106,6 +109,8 @@ fn known_fields(path: &[&str]) -> Vec<&'static str> {
         ["mq"] => fields_of::<Mq>(),
         ["www"] => fields_of::<Www>(),
         ["supervision"] => fields_of::<Supervision>(),
+        ["retention"] => fields_of::<Retention>(),
+        ["retention", "builders", _] => fields_of::<RetentionPatch>(),
         ["supervision", "kinds" | "names", _] => fields_of::<PolicyPatch>(),
         ["supervision", "backoff"] | ["supervision", "kinds" | "names", _, "backoff"] => {
             fields_of::<Backoff>()
@@ -495,6 +500,7 @@ pub(crate) fn extract(merged: &Value, expanded: Expanded, report: &mut Report<'_
         mq: section(root, "mq", report),
         www: section(root, "www", report),
         supervision: section(root, "supervision", report),
+        retention: section(root, "retention", report),
         ..Parts::default()
     };
     parts.workers =

@@ -125,6 +125,7 @@ fn assemble(mut parts: Parts, secrets: Secrets) -> Option<Settings> {
         mq: parts.mq?,
         www: parts.www?,
         supervision: parts.supervision?,
+        retention: parts.retention?,
         workers: parts.workers,
         change_sources: parts.change_sources,
         schedulers: parts.schedulers,

@@ -9,6 +9,7 @@ use crate::sections::database::Database;
 use crate::sections::master::Master;
 use crate::sections::mq::Mq;
 use crate::sections::notifiers::Notifier;
+use crate::sections::retention::Retention;
 use crate::sections::schedulers::Scheduler;
 use crate::sections::supervision::Supervision;
 use crate::sections::workers::Worker;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub www: Www,
     /// `[supervision]`
     pub supervision: Supervision,
+    /// `[retention]`
+    pub retention: Retention,
     /// `[workers.NAME]`
     pub workers: BTreeMap<String, Worker>,
     /// `[change-sources.NAME]`

@@ -16,3 +16,5 @@ CREATE TABLE IF NOT EXISTS `removed_logs` (
     `removed_at` BIGINT,
     PRIMARY KEY (`logid`)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
+
+CREATE INDEX IF NOT EXISTS `change_origins_changeid` ON `change_origins` (`changeid`);

@@ -16,3 +16,5 @@ CREATE TABLE removed_logs (
     removed_at bigint,
     PRIMARY KEY (logid)
 );
+
+CREATE INDEX change_origins_changeid ON change_origins (changeid);

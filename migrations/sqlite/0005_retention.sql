@@ -14,3 +14,5 @@ CREATE TABLE removed_logs (
     logid INTEGER PRIMARY KEY,
     removed_at INTEGER
 );
+
+CREATE INDEX change_origins_changeid ON change_origins (changeid);

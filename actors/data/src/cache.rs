@@ -167,6 +167,9 @@ impl Cache {
     /// Applies an event, whose entity's public form is `json`.
     pub fn apply(&mut self, event: &Event, json: &Arc<str>) {
         self.hot.clock.set(event.master, event.seq);
+        if event.what.name == EventName::Deleted {
+            return self.delete(&event.what.record);
+        }
         let hot = &mut self.hot;
         match &event.what.record {
             Record::Master(e) => {
@@ -234,6 +237,33 @@ impl Cache {
                 let done = |b: &Buildset| b.complete_at.is_some();
                 self.buildsets.finished(&mut hot.buildsets, &mut hot.buildsets_floor, done, |_| ());
             }
+        }
+    }
+
+    /// Retention took it away. Floors stay: what is above them and exists is kept.
+    fn delete(&mut self, record: &Record) {
+        fn drop_from<E>(table: &mut Table<E>, id: i64, bound: &mut Bound, total: &mut u64) {
+            *total = total.saturating_sub(1);
+            if table.remove_mut(&id) {
+                bound.finished = bound.finished.saturating_sub(1);
+            }
+        }
+        let hot = &mut self.hot;
+        match record {
+            Record::Build(e) => {
+                drop_from(&mut hot.builds, e.id.0, &mut self.builds, &mut hot.total_builds);
+                hot.properties.remove_mut(&e.id);
+            }
+            Record::BuildRequest(e) => {
+                drop_from(&mut hot.requests, e.id.0, &mut self.requests, &mut hot.total_requests);
+            }
+            Record::Buildset(e) => {
+                drop_from(&mut hot.buildsets, e.id.0, &mut self.buildsets, &mut hot.total_buildsets);
+            }
+            Record::Change(e) => {
+                drop_from(&mut hot.changes, e.id.0, &mut self.changes, &mut hot.total_changes);
+            }
+            _ => {} // nothing else is deleted
         }
     }
 
@@ -362,6 +392,19 @@ mod tests {
         apply_all(&mut cache, vec![(EventName::Finished, build(true))]);
         let hot = &cache.hot;
         assert_eq!((hot.steps.size(), hot.logs.size(), hot.properties.size()), (0, 0, 1));
+    }
+
+    #[test]
+    fn what_is_deleted_leaves_the_cache_and_the_totals() {
+        let mut cache = empty();
+        apply_all(&mut cache, vec![(EventName::New, build(false)), (EventName::Finished, build(true))]);
+        apply_all(&mut cache, vec![(EventName::Update, properties(1))]);
+        assert_eq!((cache.hot.builds.size(), cache.hot.total_builds, cache.builds.finished), (1, 1, 1));
+        apply_all(&mut cache, vec![(EventName::Deleted, build(true))]);
+        let hot = &cache.hot;
+        assert_eq!((hot.builds.size(), hot.properties.size(), hot.total_builds), (0, 0, 0));
+        assert_eq!(cache.builds.finished, 0);
+        assert_eq!(hot.clock.head(ME), 4);
     }
 
     #[test]

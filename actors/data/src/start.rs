@@ -18,6 +18,7 @@ use crate::control::Control;
 use crate::error::DataError;
 use crate::listener::ListenerState;
 use crate::ro::{Ro, Shared, spawn_hub};
+use crate::retention::Retention;
 use crate::rw::{Rw, new_write};
 
 /// How long the start waits for the first snapshot.
@@ -212,6 +213,11 @@ impl DataLayer {
     /// The facet for users' acts.
     pub fn control(&self) -> Control {
         Control { rw: self.rw.clone() }
+    }
+
+    /// The facet of whoever keeps the history short.
+    pub fn retention(&self) -> Retention {
+        Retention { rw: self.rw.clone() }
     }
 
     /// The facet of the status listener of that name.

@@ -1,5 +1,7 @@
 //! Committing groups of writes: one transaction, all that can be done in it, and what to do when it fails.
 
+mod remove;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

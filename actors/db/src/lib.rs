@@ -3,6 +3,7 @@
 //! A [`Store`] is opened once a process and takes the master's row; the actors are made from it, again after each restart.
 //! Only the [`DbWriter`] changes the database, and every change bears its events in the same transaction.
 
+pub mod copy;
 mod core;
 mod engine;
 mod ids;
@@ -14,6 +15,7 @@ mod options;
 mod query;
 mod reader;
 mod reads;
+mod reads_retention;
 mod rows;
 mod schema;
 mod store;

@@ -58,6 +58,115 @@ pub struct Pruned {
     pub floor: i64,
 }
 
+/// Removes history in one transaction, with all that nothing refers to any more: to the [`DbWriter`](crate::DbWriter), which does
+/// it between two commits. A few at a time: writes wait for it. What may not go (it runs, is pinned, is its builder's newest, a
+/// running build waits for it, something refers to it) is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Message)]
+#[rtype(result = "Result<Removed, WriteError>")]
+pub struct Remove {
+    /// Builds with their steps and logs.
+    pub builds: Vec<BuildId>,
+    /// Builds that stay and lose their logs.
+    pub logs_of: Vec<BuildId>,
+    /// Buildsets without builds.
+    pub buildsets: Vec<BuildsetId>,
+    /// Changes that no buildset is about.
+    pub changes: Vec<ChangeId>,
+    /// The time.
+    pub at: Timestamp,
+}
+
+/// What was removed: rows of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)] // the collections of those names
+pub struct Removed {
+    pub builds: u64,
+    /// Builds that stayed and lost their logs.
+    pub builds_without_logs: u64,
+    pub steps: u64,
+    pub logs: u64,
+    pub requests: u64,
+    pub buildsets: u64,
+    pub changes: u64,
+    pub sourcestamps: u64,
+}
+
+/// Removes some text of logs that are gone: to the [`LogWriter`](crate::LogWriter).
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<Swept, LogError>")]
+pub struct SweepLogs;
+
+/// What a sweep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// Logs whose text is gone now.
+    pub logs: u64,
+    /// Whether there was anything, so that there may be more.
+    pub more: bool,
+}
+
+/// Reads what retention decides by: a builder's builds from its newest on, at most `limit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "ReadResult<Vec<BuildFacts>>")]
+pub struct RetentionFacts {
+    /// Whose.
+    pub builder: BuilderId,
+    /// Only those with a smaller number.
+    pub below: i64,
+    /// At most so many.
+    pub limit: u64,
+}
+
+/// A build, as retention sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildFacts {
+    /// Which.
+    pub id: BuildId,
+    /// Its number.
+    pub number: i64,
+    /// How it ended.
+    pub results: Option<Results>,
+    /// When it ended; none: it runs.
+    pub complete_at: Option<Timestamp>,
+    /// The branch of its first source stamp.
+    pub branch: Option<String>,
+    /// Whether it is pinned.
+    pub pinned: bool,
+    /// Whether its logs are gone.
+    pub logs_removed: bool,
+}
+
+/// Reads how many bytes of text the logs of each build have; builds without logs are left out.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "Result<HashMap<BuildId, u64>, LogError>")]
+pub struct LogBytesOf {
+    /// Which.
+    pub builds: Vec<BuildId>,
+}
+
+/// Reads a page of old changes that no buildset is about, or of old buildsets without builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "ReadResult<Loose>")]
+pub struct LooseEnds {
+    /// Changes, not buildsets.
+    pub changes: bool,
+    /// Older than this.
+    pub before: Timestamp,
+    /// With a greater id.
+    pub after: i64,
+    /// How many are looked at.
+    pub limit: u64,
+}
+
+/// What is loose among what was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Loose {
+    /// Their ids.
+    pub ids: Vec<i64>,
+    /// Where to go on; none: that was the last.
+    pub next: Option<i64>,
+}
+
 /// Why a write has no outcome to give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {

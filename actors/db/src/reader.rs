@@ -1,5 +1,6 @@
 //! The DbReader: answers reads, each from one read transaction with its clock.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use serde_json::json;
 use crate::engine::{EngineError, ReadTx};
 use crate::messages::*;
 use crate::reads;
+use crate::reads_retention;
 use crate::rows::RowMapped;
 use crate::store::{Store, generation_of};
 
@@ -162,4 +164,15 @@ handle!(
     EventsAfter => reads::events_after,
     CurrentClock => reads::nothing,
     LoadHot => reads::hot,
+    RetentionFacts => reads_retention::facts,
+    LooseEnds => reads_retention::loose,
 );
+
+impl Handler<LogBytesOf> for DbReader {
+    type Result = ResponseFuture<Result<HashMap<BuildId, u64>, LogError>>;
+
+    fn handle(&mut self, msg: LogBytesOf, _ctx: &mut Self::Context) -> Self::Result {
+        self.asked += 1;
+        Box::pin(reads_retention::log_bytes(self.store.clone(), msg.builds))
+    }
+}

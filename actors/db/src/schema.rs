@@ -54,7 +54,7 @@ tables! {
         "when_timestamp": Int, "category": Text, "parent_changeids": Text, "repository": Text, "codebase": Text, "project": Text,
         "files": Text, "properties": Text, "ssid": Int, "origin": Text,
     ] unique &[], index &[&["repository", "branch", "changeid"], &["branch"], &["revision"], &["ssid"]];
-    CHANGE_ORIGINS = "change_origins" key 1 ["origin_key": Text, "changeid": Int] unique &[], index &[];
+    CHANGE_ORIGINS = "change_origins" key 1 ["origin_key": Text, "changeid": Int] unique &[], index &[&["changeid"]];
     BUILDSETS = "buildsets" key 1 [
         "bsid": Int, "external_idstring": Text, "reason": Text, "submitted_at": Int, "complete": Int, "complete_at": Int,
         "results": Int, "parent_buildid": Int, "parent_relationship": Text, "rebuilt_buildid": Int, "scheduler": Text,
@@ -99,6 +99,10 @@ tables! {
         "buildid": Int, "notice": Text, "state": Text, "attempts": Int, "target": Text, "reason": Text, "settled_at": Int,
         "version": Int,
     ] unique &[&["notifier", "dedup_key"]], index &[&["notifier", "state", "deliveryid"]];
+    BUILD_MARKS = "build_marks" key 1 [
+        "buildid": Int, "pinned": Int, "pinned_by": Text, "pinned_at": Int, "logs_removed_at": Int,
+    ] unique &[], index &[];
+    REMOVED_LOGS = "removed_logs" key 1 ["logid": Int, "removed_at": Int] unique &[], index &[];
     LISTENERS = "listeners" key 1 ["name": Text, "clock": Text, "settings": Text] unique &[], index &[];
     WRITE_IDS = "write_ids" key 1 ["id": Blob, "at": Int, "outcome": Text] unique &[], index &[&["at"]];
     EVENTS = "events" key 2 ["masterid": Int, "seq": Int, "topic": Text, "body": Text, "at": Int] unique &[], index &[];

@@ -9,6 +9,7 @@ use greenroom_model::ids::IdKind;
 use greenroom_model::{Clock, Log, Master, MasterId, Timestamp};
 use tokio::time::Instant;
 
+use crate::copy::generation::{self, Mark};
 use crate::core::{BLOCK, counters, reserve_one};
 use crate::engine::mariadb::MariaDbEngine;
 use crate::engine::memory::Memory;
@@ -20,7 +21,7 @@ use crate::ids::IdAllocator;
 use crate::logs::store::{LogStore, MemoryLogs, SqliteLogs, cut_to};
 use crate::logs::tables::TableLogs;
 use crate::metrics::WriterMetrics;
-use crate::ops::start_master;
+use crate::ops::{gone_counter, start_master};
 use crate::options::DatabaseOptions;
 use crate::rows::{Fields, RowMapped, load};
 use crate::schema::*;
@@ -59,6 +60,9 @@ pub enum OpenError {
         /// The newest that this program knows.
         known: i64,
     },
+    /// A copy into the database broke off, or is under way.
+    #[error("the database holds an unfinished copy: let `greenroom copy-db` end, or run it again")]
+    HalfCopied,
     /// There is no way back to an older schema.
     #[error("the database has schema {found}; there is no way back to {wanted}")]
     Back {
@@ -230,14 +234,14 @@ pub async fn migrate_to(
 }
 
 /// What a url means.
-enum Kind {
+pub(crate) enum Kind {
     Memory,
     Sqlite(PathBuf),
     Postgres,
     MariaDb,
 }
 
-fn kind(database: &DatabaseOptions, data_dir: &Path) -> Result<Kind, OpenError> {
+pub(crate) fn kind(database: &DatabaseOptions, data_dir: &Path) -> Result<Kind, OpenError> {
     let unknown = || OpenError::Url(database.to_string());
     match database.url.split_once(':').ok_or_else(unknown)? {
         ("memory", "") => Ok(Kind::Memory),
@@ -316,7 +320,7 @@ async fn wait_for_place(
 }
 
 /// Until when the master of this name is taken for alive; 0: there is none.
-async fn lease_of(engine: &dyn Engine, name: &str) -> Result<i64, EngineError> {
+pub(crate) async fn lease_of(engine: &dyn Engine, name: &str) -> Result<i64, EngineError> {
     let mut tx = engine.read().await?;
     let named = Select::from(&MASTERS).filter(Cond::eq("name", name));
     let Some(master) = load::<Master>(&mut *tx, &named).await?.into_iter().next() else { return Ok(0) };
@@ -327,7 +331,7 @@ async fn lease_of(engine: &dyn Engine, name: &str) -> Result<i64, EngineError> {
     fields.int()
 }
 
-fn schema_error(database: &dyn std::fmt::Display, error: SchemaError) -> OpenError {
+pub(crate) fn schema_error(database: &dyn std::fmt::Display, error: SchemaError) -> OpenError {
     match error {
         SchemaError::Newer(found, known) => OpenError::Newer { found, known },
         SchemaError::Back(wanted, found) => OpenError::Back { wanted, found },
@@ -336,7 +340,7 @@ fn schema_error(database: &dyn std::fmt::Display, error: SchemaError) -> OpenErr
 }
 
 /// Removes text of unfinished logs that was stored but never announced: nobody has seen it, and it may be sent again.
-async fn cut_logs(engine: &dyn Engine, logs: &dyn LogStore) -> Result<(), OpenError> {
+pub(crate) async fn cut_logs(engine: &dyn Engine, logs: &dyn LogStore) -> Result<(), OpenError> {
     let mut tx = engine.read().await.map_err(failed)?;
     let open = Select::from(&LOGS).filter(Cond::eq("complete", 0));
     for log in load::<Log>(&mut *tx, &open).await.map_err(failed)? {
@@ -346,7 +350,7 @@ async fn cut_logs(engine: &dyn Engine, logs: &dyn LogStore) -> Result<(), OpenEr
 }
 
 /// Locks a file beside the database, for this process's life: a second one must not write to it.
-fn lock(file: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(file: &Path) -> Result<File, OpenError> {
     let dir = file.parent().unwrap_or(Path::new("."));
     let not_writable = |path: &Path| {
         let path = path.to_path_buf();
@@ -386,7 +390,7 @@ impl Place {
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         let mut tx = engine.write().await.map_err(failed)?;
-        let generation = generation(&mut *tx, now).await.map_err(failed)?;
+        let generation = generation(&mut *tx, now).await.map_err(failed)?.ok_or(OpenError::HalfCopied)?;
         let ids = IdAllocator::empty();
         let reserved = first_ids(&mut *tx, name).await.map_err(failed)?;
         let found = Select::from(&MASTERS).filter(Cond::eq("name", name));
@@ -422,13 +426,21 @@ pub async fn generation_of(tx: &mut dyn ReadTx) -> Result<Option<i64>, EngineErr
     fields.int().map(Some)
 }
 
-/// Which life of the database this is; a new one begins its first.
-async fn generation(tx: &mut dyn WriteTx, now: Timestamp) -> Result<i64, EngineError> {
-    if let Some(known) = generation_of(tx).await? {
-        return Ok(known);
+/// Which life of the database this is; a new one begins its first, a backup another. None: it is not whole.
+async fn generation(tx: &mut dyn WriteTx, now: Timestamp) -> Result<Option<i64>, EngineError> {
+    let Some(known) = generation_of(tx).await? else {
+        tx.insert(&GENERATION, &[vec![Value::Int(1), now.0.into()]]).await?;
+        return Ok(Some(now.0));
+    };
+    match Mark::of(known) {
+        Mark::Lives(generation) => Ok(Some(generation)),
+        Mark::Filling => Ok(None),
+        mark @ Mark::BackupOf(old) => {
+            let generation = generation::begin(tx, mark, now).await?;
+            tracing::info!(db.generation = generation, db.backup_of = old, "a backup begins a new generation");
+            Ok(Some(generation))
+        }
     }
-    tx.insert(&GENERATION, &[vec![Value::Int(1), now.0.into()]]).await?;
-    Ok(now.0)
 }
 
 /// Raises the epoch of a master: whoever had its place can write no more. None: another process was faster.
@@ -498,6 +510,8 @@ async fn first_ids(tx: &mut dyn WriteTx, name: &str) -> Result<Vec<(IdKind, i64,
         if let (true, Some(old)) = (alone, next.get(kind.name()).copied()) {
             let table = table_of(kind);
             let used = tx.max(table, table.columns[0].0, &[]).await?.unwrap_or(0);
+            // An id that retention took away does not come back as something else's.
+            let used = used.max(next.get(&gone_counter(kind)).copied().unwrap_or(0));
             let conds = [Cond::eq("kind", kind.name()), Cond::eq("next", old)];
             tx.set(&COUNTERS, &[("next", (used + 1).into())], &conds).await?;
             next.insert(kind.name().to_owned(), used + 1);

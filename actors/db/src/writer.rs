@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::core::Core;
-use crate::messages::{Commit, EventSink, Prune, Pruned, ReserveIds, WriteError};
+use crate::messages::{Commit, EventSink, Prune, Pruned, Remove, Removed, ReserveIds, WriteError};
 use crate::store::Store;
 
 /// The most operations of one transaction.
@@ -32,6 +32,7 @@ type Reply<T> = oneshot::Sender<Result<T, WriteError>>;
 enum Chore {
     Reserve(ReserveIds, Reply<()>),
     Prune { what: Prune, so_far: Pruned, reply: Option<Reply<Pruned>> },
+    Remove(Remove, Reply<Removed>),
 }
 
 /// Commits writes, one transaction at a time, each with what queued during the last one.
@@ -129,6 +130,10 @@ async fn step(core: &mut Core, chore: Chore) -> Option<Chore> {
             reply.send(core.reserve(what.kind, i64::from(what.count)).await).ok();
             None
         }
+        Chore::Remove(what, reply) => {
+            reply.send(core.remove_step(&what).await).ok();
+            None
+        }
         Chore::Prune { what, mut so_far, reply } => {
             let answer = match core.prune_step(what.older_than, what.keep).await {
                 Ok(Pruned { events: 0, writes: 0, floor }) => Ok(Pruned { floor, ..so_far }),
@@ -200,6 +205,17 @@ impl Handler<Prune> for DbWriter {
     fn handle(&mut self, what: Prune, ctx: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
         self.chores.push_back(Chore::Prune { what, so_far: Pruned::default(), reply: Some(reply) });
+        self.kick(ctx);
+        Box::pin(wait(answer))
+    }
+}
+
+impl Handler<Remove> for DbWriter {
+    type Result = ResponseFuture<Result<Removed, WriteError>>;
+
+    fn handle(&mut self, what: Remove, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.chores.push_back(Chore::Remove(what, reply));
         self.kick(ctx);
         Box::pin(wait(answer))
     }

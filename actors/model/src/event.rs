@@ -56,6 +56,8 @@ pub enum EventName {
     Requested,
     /// A control act was answered.
     Answered,
+    /// It is gone from the history, by retention.
+    Deleted,
 }
 
 impl EventName {
@@ -78,6 +80,7 @@ impl EventName {
             EventName::Settled => "settled",
             EventName::Requested => "requested",
             EventName::Answered => "answered",
+            EventName::Deleted => "deleted",
         }
     }
 }

@@ -32,6 +32,9 @@ pub struct Write {
     pub ops: Vec<Op>,
 }
 
+/// The property of a build that was pinned: true, or false since it no longer is.
+pub const PINNED: &str = "greenroom_pinned";
+
 /// One operation.
 #[derive(Debug, Clone)]
 pub enum Op {
@@ -163,6 +166,16 @@ pub enum Op {
         results: Results,
         /** The text. */
         state_string: String,
+    },
+    /// Keeps a build whatever retention says, or leaves it to retention again; ended builds, too. Its property
+    /// [`PINNED`] says so.
+    PinBuild {
+        /** Which. */
+        build: BuildId,
+        /** Keep it or not. */
+        pinned: bool,
+        /** Who says so. */
+        by: String,
     },
     /// Completes an unclaimed request as cancelled; refused with [`Refusal::ClaimLost`] if claimed, [`Refusal::Final`] if complete.
     CancelRequest {

@@ -13,6 +13,7 @@ use crate::sections::mq::Mq;
 use crate::sections::notifiers::{CommitStatus, Irc, Mail, NotifierOptions, Webhook};
 use crate::sections::schedulers::{ChangeScheduler, ForceScheduler};
 use crate::sections::steps::{GitStep, SetPropertyStep, ShellStep, StepOptions};
+use crate::sections::retention::Retention;
 use crate::sections::supervision::Supervision;
 use crate::sections::workers::Worker;
 use crate::sections::www::Www;
@@ -97,6 +98,7 @@ pub(super) fn sections() -> Vec<Section> {
         secrets(make),
         notifiers(make),
         supervision(make),
+        retention(make),
     ]
 }
 
@@ -248,6 +250,19 @@ fn supervision(make: &mut Maker) -> Section {
         keys["properties"][map]["additionalProperties"] =
             json!({ "type": "object", "additionalProperties": false, "properties": patch });
     }
+    section
+}
+
+fn retention(make: &mut Maker) -> Section {
+    let mut section = make.single::<Retention>("retention", "How long builds, logs and changes are kept.");
+    let Some(keys) = section.kinds.first_mut().map(|it| &mut it.keys) else { return section };
+    let mut patch: Map<String, Value> = keys["properties"].as_object().cloned().unwrap_or_default();
+    patch.retain(|name, _| !["builders", "every", "change-age"].contains(&name.as_str()));
+    for key in patch.values_mut().filter_map(Value::as_object_mut) {
+        key.remove("default");
+    }
+    keys["properties"]["builders"]["additionalProperties"] =
+        json!({ "type": "object", "additionalProperties": false, "properties": patch });
     section
 }
 

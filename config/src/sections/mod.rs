@@ -8,6 +8,7 @@ pub mod database;
 pub mod master;
 pub mod mq;
 pub mod notifiers;
+pub mod retention;
 pub mod schedulers;
 pub mod steps;
 pub mod supervision;

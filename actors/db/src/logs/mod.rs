@@ -3,6 +3,7 @@
 mod assembly;
 mod reader;
 pub(crate) mod store;
+mod sweep;
 pub(crate) mod tables;
 mod writer;
 

@@ -12,7 +12,7 @@ use sqlx::sqlite::SqlitePool;
 
 use crate::engine::migrate::{SQLITE_LOGS, SchemaError, Upto};
 use crate::engine::sqlite::{migrated, pieces, readers, writer};
-use crate::engine::{EngineError, WriteTx};
+use crate::engine::{CHUNK, EngineError, WriteTx};
 use crate::messages::LogError;
 
 /// Some lines of a log, compressed.
@@ -44,6 +44,10 @@ pub trait LogStore: Send + Sync {
     async fn segment(&self, log: LogId, line: i64) -> Result<Option<Segment>, LogError>;
     /// Removes whole segments past a line. Answers where the log ends then, if its last segment goes past the line.
     async fn cut(&self, log: LogId, lines: i64) -> Result<(), LogError>;
+    /// How many bytes of text these logs have together.
+    async fn bytes(&self, logs: &[LogId]) -> Result<i64, LogError>;
+    /// Removes at most so many segments of a log that nobody writes any more; answers whether none is left.
+    async fn remove(&self, log: LogId, most: i64) -> Result<bool, LogError>;
 }
 
 impl From<EngineError> for LogError {
@@ -70,6 +74,12 @@ impl SqliteLogs {
         let writer = writer(file).await?;
         migrated(&writer, SQLITE_LOGS, Upto::default()).await?;
         Ok(Self { writer, readers: readers(file) })
+    }
+
+    /// Closes all connections; the last one folds the write-ahead log into the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
     }
 
     async fn write_once(&self, segments: &[Segment]) -> Result<(), sqlx::Error> {
@@ -135,6 +145,28 @@ impl LogStore for SqliteLogs {
         delete.execute(&self.writer).await.map_err(unavailable)?;
         Ok(())
     }
+
+    async fn bytes(&self, logs: &[LogId]) -> Result<i64, LogError> {
+        let mut sum = 0;
+        for piece in logs.chunks(CHUNK) {
+            let marks = vec!["?"; piece.len()].join(",");
+            let text = format!("SELECT coalesce(sum(bytes), 0) FROM segments WHERE logid IN ({marks})");
+            let mut query = sqlx::query_scalar(sqlx::AssertSqlSafe(text));
+            for log in piece {
+                query = query.bind(log.0);
+            }
+            let bytes: i64 = query.fetch_one(&self.readers).await.map_err(unavailable)?;
+            sum += bytes;
+        }
+        Ok(sum)
+    }
+
+    async fn remove(&self, log: LogId, most: i64) -> Result<bool, LogError> {
+        let sql = "DELETE FROM segments WHERE rowid IN (SELECT rowid FROM segments WHERE logid = ? LIMIT ?)";
+        let delete = sqlx::query(sql).bind(log.0).bind(most);
+        let done = delete.execute(&self.writer).await.map_err(unavailable)?;
+        Ok(done.rows_affected() < u64::try_from(most).unwrap_or(1))
+    }
 }
 
 /// Segments in memory.
@@ -175,6 +207,17 @@ impl LogStore for MemoryLogs {
     async fn cut(&self, log: LogId, lines: i64) -> Result<(), LogError> {
         self.lock().retain(|(id, first), _| *id != log.0 || *first < lines);
         Ok(())
+    }
+
+    async fn bytes(&self, logs: &[LogId]) -> Result<i64, LogError> {
+        let all = self.lock();
+        let of = |log: &LogId| all.range((log.0, 0)..=(log.0, i64::MAX)).map(|(_, s)| s.bytes).sum::<i64>();
+        Ok(logs.iter().map(of).sum())
+    }
+
+    async fn remove(&self, log: LogId, _most: i64) -> Result<bool, LogError> {
+        self.lock().retain(|(id, _), _| *id != log.0);
+        Ok(true)
     }
 }
 

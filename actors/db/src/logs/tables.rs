@@ -8,7 +8,7 @@ use greenroom_model::{LogId, MasterId};
 
 use super::store::{LogStore, Segment};
 use crate::engine::Comparison::{Ge, Le};
-use crate::engine::{Cond, Engine, EngineError, Row, Select, Value, WriteTx};
+use crate::engine::{CHUNK, Cond, Engine, EngineError, Row, Select, Value, WriteTx};
 use crate::messages::LogError;
 use crate::rows::Fields;
 use crate::schema::{LOG_SEGMENTS, LOG_WRITERS};
@@ -108,5 +108,33 @@ impl LogStore for TableLogs {
         let mut tx = self.begin().await?;
         tx.delete(&LOG_SEGMENTS, &from(log, lines)).await?;
         stored(tx.commit().await)
+    }
+
+    async fn bytes(&self, logs: &[LogId]) -> Result<i64, LogError> {
+        let (mut tx, mut sum) = (self.engine.read().await?, 0);
+        for piece in logs.chunks(CHUNK) {
+            let of = [Cond::ids("logid", piece.iter().map(|log| log.0))];
+            sum += tx.sum(&LOG_SEGMENTS, "bytes", &of).await?;
+        }
+        Ok(sum)
+    }
+
+    /// Nobody writes to such a log, so the place of this master need not be proved, and no writer waits for it.
+    async fn remove(&self, log: LogId, most: i64) -> Result<bool, LogError> {
+        let mut tx = self.engine.write().await?;
+        let mine = Cond::eq("logid", log.0);
+        let Some(end) = tx.max(&LOG_SEGMENTS, "first", std::slice::from_ref(&mine)).await? else {
+            return Ok(true);
+        };
+        let next = Select::from(&LOG_SEGMENTS).filter(mine.clone()).order("first", false).limit(1);
+        let first = match tx.select(&next).await?.into_iter().next() {
+            Some(row) => segment(row)?,
+            None => return Ok(true),
+        };
+        // Segments of one log are about as long as its first; the last one may be any.
+        let upto = first.first.saturating_add(first.lines.max(1).saturating_mul(most)).min(end);
+        tx.delete(&LOG_SEGMENTS, &[mine, Cond::is("first", Le, upto)]).await?;
+        stored(tx.commit().await)?;
+        Ok(upto >= end)
     }
 }

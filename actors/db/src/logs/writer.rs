@@ -481,3 +481,11 @@ impl Handler<FlushLogs> for LogWriter {
         Box::pin(wait(answer))
     }
 }
+
+impl Handler<SweepLogs> for LogWriter {
+    type Result = ResponseFuture<Result<Swept, LogError>>;
+
+    fn handle(&mut self, _: SweepLogs, _: &mut Self::Context) -> Self::Result {
+        Box::pin(super::sweep::sweep(self.store.clone()))
+    }
+}

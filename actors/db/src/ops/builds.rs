@@ -77,7 +77,7 @@ pub async fn set_properties(unit: &mut Unit<'_>, id: BuildId, new: &Properties) 
     Ok(())
 }
 
-async fn put_properties(
+pub async fn put_properties(
     unit: &mut Unit<'_>,
     build: &Arc<Build>,
     new: &Properties,

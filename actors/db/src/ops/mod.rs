@@ -9,6 +9,8 @@ mod control;
 mod logs;
 mod masters;
 mod notifiers;
+mod pins;
+mod remove;
 mod schedulers;
 mod steps;
 mod workers;
@@ -18,6 +20,7 @@ use greenroom_model::{Op, Outcome};
 use crate::work::{Fault, Unit};
 
 pub use masters::start as start_master;
+pub use remove::{gone_counter, remove};
 
 /// Does one operation.
 pub async fn apply(unit: &mut Unit<'_>, op: &Op) -> Result<Outcome, Fault> {
@@ -70,6 +73,7 @@ pub async fn apply(unit: &mut Unit<'_>, op: &Op) -> Result<Outcome, Fault> {
                 .await?;
         }
         Op::PruneDeliveries { notifier, keep } => notifiers::prune(unit, notifier, *keep).await?,
+        Op::PinBuild { build, pinned, by } => pins::pin(unit, *build, *pinned, by).await?,
         Op::Heartbeat => masters::heartbeat(unit).await?,
         Op::StopMaster => masters::stop(unit).await?,
     }
