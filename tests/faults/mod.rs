@@ -4,6 +4,7 @@ mod bad_input;
 mod databases;
 mod deaths;
 mod master_killed;
+mod masters;
 mod stops;
 mod storage;
 mod worker_lost;

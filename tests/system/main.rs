@@ -11,6 +11,8 @@
     reason = "tests; no arbiter runs here"
 )]
 
+#[path = "../support/buses.rs"]
+mod buses;
 #[path = "../support/databases.rs"]
 mod databases;
 #[path = "../harness/mod.rs"]

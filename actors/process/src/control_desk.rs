@@ -233,6 +233,9 @@ async fn try_once(h: &Handles, owners: &Owners, act: &Arc<ControlAct>) -> Result
             let Some(request) = h.ro().get::<BuildRequest>(id.0).await?.value else {
                 return refuse(h, act, format!("there is no build request {id}")).await;
             };
+            if elsewhere(h, request.claimed_by) {
+                return Ok(Handled::NotMine);
+            }
             if owners.builders.contains_key(&request.builder) {
                 return to_builder(h, owners, request.builder, act).await;
             }
@@ -242,13 +245,19 @@ async fn try_once(h: &Handles, owners: &Owners, act: &Arc<ControlAct>) -> Result
         (ControlTarget::Worker(id), _) => worker(h, *id, act).await,
         (ControlTarget::Scheduler(id), "enable") => {
             let Some(owner) = owners.schedulers.get(id) else {
+                if elsewhere(h, h.ro().hot().schedulers.get(&id.0).and_then(|it| it.master)) {
+                    return Ok(Handled::NotMine);
+                }
                 return refuse(h, act, format!("there is no scheduler {id} on this master")).await;
             };
             owner.act(Arc::clone(act)).await.map_err(Failed::Owner)?.map_err(Failed::Data)
         }
         (ControlTarget::ForceScheduler(name), "force") => {
-            let id = h.ro().hot().scheduler_named(name).map(|it| it.id);
-            let Some(owner) = id.and_then(|id| owners.schedulers.get(&id)) else {
+            let stored = h.ro().hot().scheduler_named(name).map(|it| (it.id, it.master));
+            let Some(owner) = stored.and_then(|it| owners.schedulers.get(&it.0)) else {
+                if elsewhere(h, stored.and_then(|it| it.1)) {
+                    return Ok(Handled::NotMine);
+                }
                 return refuse(h, act, format!("there is no force scheduler `{name}`")).await;
             };
             owner.act(Arc::clone(act)).await.map_err(Failed::Owner)?.map_err(Failed::Data)
@@ -262,6 +271,21 @@ async fn try_once(h: &Handles, owners: &Owners, act: &Arc<ControlAct>) -> Result
         }
         (_, action) => refuse(h, act, format!("action: {action} is not supported")).await,
     }
+}
+
+/// Whether one of these masters is another one that is active: it owns the target, and its desk answers. Where several own it,
+/// all may act: the answer is given once, and with it the effect.
+fn elsewhere(h: &Handles, masters: impl IntoIterator<Item = MasterId>) -> bool {
+    let hot = h.ro().hot();
+    let active = |id: MasterId| hot.masters.get(&id.0).is_some_and(|it| it.active);
+    masters.into_iter().any(|id| id != h.me() && active(id))
+}
+
+/// Whether the worker's connection, if it has one, is with this master.
+fn worker_is_here(h: &Handles, id: WorkerId) -> bool {
+    let hot = h.ro().hot();
+    let connected = hot.workers.get(&id.0).map(|it| it.connected_to.clone()).unwrap_or_default();
+    connected.contains(&h.me()) || !elsewhere(h, connected)
 }
 
 /// A build that runs is stopped by its actor; with one that has ended, or never was, there is nothing to do.
@@ -287,6 +311,10 @@ async fn to_builder(
     act: &Arc<ControlAct>,
 ) -> Result<Handled, Failed> {
     let Some(front) = owners.builders.get(&builder) else {
+        let hot = h.ro().hot();
+        if elsewhere(h, hot.builders.get(&builder.0).iter().flat_map(|it| it.masters.iter().copied())) {
+            return Ok(Handled::NotMine);
+        }
         return refuse(h, act, "the builder is not configured any more".to_owned()).await;
     };
     Ok(front.ask(Act(Arc::clone(act))).await.map_err(Failed::Owner)??)
@@ -295,6 +323,9 @@ async fn to_builder(
 async fn worker(h: &Handles, id: WorkerId, act: &Arc<ControlAct>) -> Result<Handled, Failed> {
     if h.ro().get::<Worker>(id.0).await?.value.is_none() {
         return refuse(h, act, format!("there is no worker {id}")).await;
+    }
+    if act.action == "kill" && !worker_is_here(h, id) {
+        return Ok(Handled::NotMine);
     }
     let said = Some(reason(act)).filter(|it| !it.is_empty());
     let effect = match act.action.as_str() {

@@ -5,4 +5,5 @@
 mod conformance;
 mod masters;
 mod proxy;
+#[path = "../../../../tests/support/buses.rs"]
 mod servers;

@@ -1,5 +1,7 @@
 //! Real servers, a fresh one a test: `scripts/buses` starts them on loopback with a directory of their own.
 
+#![allow(dead_code, reason = "not every test program uses all of it")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +15,9 @@ pub struct Server {
 }
 
 fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/buses")
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let found = root.ancestors().map(|dir| dir.join("scripts/buses")).find(|file| file.is_file());
+    found.expect("scripts/buses above this crate")
 }
 
 fn run(verb: &str, kind: &str, dir: &Path) -> String {

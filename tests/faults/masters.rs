@@ -1,0 +1,117 @@
+//! Two masters as processes on one database, with a bus between them that dies.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::buses::Server;
+use crate::databases;
+use crate::harness::{Farm, Plan, SUCCESS, patience};
+
+const BUILDER: &str = r#"
+[workers.w1]
+password = "pw"
+max-builds = 4
+[builders.b]
+workers = ["w1"]
+[[builders.b.steps]]
+name = "work"
+run = "true"
+"#;
+
+const FORCE: &str = "[schedulers.force]\nkind = \"force\"\nbuilders = \"*\"\n";
+
+fn master(name: &str, database: &str, bus: &str, more: &str) -> Farm {
+    let config = format!("[database]\nurl = \"{database}\"\n[mq]\nurl = \"{bus}\"\n{BUILDER}{more}");
+    let mut farm = Plan::new(&config).lay_out();
+    let layer = farm.path("farm.d");
+    std::fs::create_dir(&layer).expect("a directory");
+    std::fs::write(layer.join("name.toml"), format!("[master]\nname = \"{name}\"\n")).expect("a layer");
+    farm.start();
+    farm
+}
+
+/// Somebody who follows the ends of builds at one master by long polls.
+struct Follower<'a> {
+    farm: &'a Farm,
+    clock: String,
+    seen: Vec<i64>,
+}
+
+impl<'a> Follower<'a> {
+    fn of(farm: &'a Farm) -> Self {
+        let mut new = Self { farm, clock: String::new(), seen: Vec::new() };
+        new.poll("wait=0ms");
+        new
+    }
+
+    fn poll(&mut self, more: &str) {
+        let path = format!("/api/v2/events?topic=builds/*/finished&{more}");
+        let answer = self.farm.rest().try_get(&path).expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let answer = answer.json();
+        self.clock = answer["clock"].as_str().expect("a clock").to_owned();
+        let events = answer["events"].as_array().expect("events");
+        self.seen.extend(events.iter().filter_map(|it| it["m"]["buildid"].as_i64()));
+    }
+
+    /// Waits until it has heard of so many ends, each once.
+    fn hears(&mut self, count: usize) {
+        patience(Duration::from_secs(60), "the ends of builds at the other master", || {
+            let since = self.clock.clone();
+            self.poll(&format!("since={since}&wait=5s"));
+            (self.seen.len() >= count).then_some(())
+        });
+        let distinct: BTreeSet<i64> = self.seen.iter().copied().collect();
+        assert_eq!((self.seen.len(), distinct.len()), (count, count), "{:?}", self.seen);
+    }
+}
+
+fn link(farm: &Farm) -> Value {
+    farm.actor("bus-link").expect("a link to the bus")["observed"].clone()
+}
+
+fn build(farm: &Farm, count: usize) {
+    let requests: Vec<i64> = (0..count).map(|_| farm.force("b", &json!({}))).collect();
+    requests.iter().for_each(|it| assert_eq!(farm.await_request(*it)["results"], SUCCESS));
+}
+
+fn what_one_master_does_the_other_tells_with_and_without_the_bus(kind: &'static str) {
+    let (bus, database) = (Server::start("nats"), databases::fresh(kind));
+    let one = master("one", &database, &bus.url, FORCE);
+    let two = master("two", &database, &bus.url, "");
+    for farm in [&one, &two] {
+        patience(Duration::from_secs(20), "the link", || link(farm)["connected"].as_bool().filter(|it| *it));
+    }
+    let _agent = one.agent("w1");
+    let mut follower = Follower::of(&two);
+    build(&one, 20);
+    follower.hears(20);
+    assert!(link(&two)["heard"].as_i64() > Some(0), "{}", link(&two));
+    // A client that was told something by one master reads it at the other.
+    let told = one.rest().try_get("/api/v2/builds?order=buildid").expect("builds");
+    let clock = told.header("greenroom-clock").expect("a clock").to_owned();
+    let read = two.rest().try_get(&format!("/api/v2/builds?order=buildid&after={clock}")).expect("builds");
+    assert_eq!(read.json(), told.json());
+    bus.stop();
+    build(&one, 20);
+    follower.hears(40);
+    patience(Duration::from_secs(20), "a link that knows", || {
+        (link(&two)["connected"] == false).then_some(())
+    });
+    bus.again();
+    build(&one, 5);
+    follower.hears(45);
+    assert!(!two.master_log().contains("panicked"), "{}", two.master_log());
+}
+
+#[test]
+fn two_masters_on_postgresql_tell_the_same() {
+    what_one_master_does_the_other_tells_with_and_without_the_bus("postgres");
+}
+
+#[test]
+fn two_masters_on_mariadb_tell_the_same() {
+    what_one_master_does_the_other_tells_with_and_without_the_bus("mariadb");
+}
