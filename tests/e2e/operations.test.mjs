@@ -109,7 +109,7 @@ test('a reload, a refusal and a rollback appear as they happen', { timeout: 180_
   const difference = page.locator('[data-testid="configuration-difference"]');
   await difference.getByText('"echo hello again"').waitFor();
   const said = (await difference.innerText()).replace(/\s+/g, ' ');
-  assert.match(said, /secret: secret changed/);
+  assert.match(said, /secret secret changed/);
   assert.ok(!(await page.content()).includes('hush-hush'), 'no secret is on the page');
 
   // A bad file: refused, and seen here with its fault.
@@ -150,6 +150,7 @@ test('a reload by a signal appears too', { timeout: 60_000 }, async () => {
   const { page, context, faults } = await open(browser, `${farm.url}/configuration`);
   const number = async () => Number(await page.locator('[data-testid="page-configuration"]').getAttribute('data-number'));
   const before = await number();
+  await farm.edit((text) => `${text}\n[workers.another]\npassword = "hush-hush"\n`);
   farm.signal('SIGHUP');
   await until('new configuration', 30_000, async () => (await number()) === before + 1);
   await page.locator(`[data-testid="configuration-row"][data-id="${before + 1}"]`).getByText('signal').waitFor();
