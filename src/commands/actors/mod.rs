@@ -31,7 +31,7 @@ pub struct Options {
     /// Print what the API says.
     #[arg(long, global = true)]
     json: bool,
-    /// Draw the tree anew every second, until Ctrl-C.
+    /// Draw the tree anew every second, cut to the window, until Ctrl-C.
     #[arg(long, short)]
     watch: bool,
     #[command(subcommand)]
@@ -128,7 +128,8 @@ fn unknown(master: &str, name: &str) -> String {
 }
 
 fn watched(master: &str, json: bool) -> Result<ExitCode> {
-    let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+    let terminal = std::io::stdout().is_terminal();
+    let clear = if terminal { "\x1b[H\x1b[2J" } else { "" };
     let mut before: Option<(Instant, HashMap<String, u64>)> = None;
     loop {
         let text = match all(master) {

@@ -92,6 +92,44 @@ pub fn render(actors: &[Value], look: &Look, rates: &Rates) -> String {
     drawn
 }
 
+/// A drawing cut to a window of so many columns and lines; the last line says how much is left out.
+pub fn fit(drawn: &str, columns: usize, lines: usize) -> String {
+    let all: Vec<&str> = drawn.lines().collect();
+    // the line below the drawing is where the cursor stands
+    let room = lines.saturating_sub(1).max(1);
+    let shown = if all.len() > room { room - 1 } else { all.len() };
+    let mut fitted: String = all[..shown].iter().map(|line| narrow(line, columns) + "\n").collect();
+    if shown < all.len() {
+        let more = format!("… {} more: the window is too low for them", all.len() - shown);
+        fitted.push_str(&narrow(&more, columns));
+        fitted.push('\n');
+    }
+    fitted
+}
+
+/// A line with at most so many characters that are seen: colours take no room.
+fn narrow(line: &str, columns: usize) -> String {
+    let (mut narrow, mut seen, mut painted) = (String::new(), 0, false);
+    let mut chars = line.chars().peekable();
+    while let Some(it) = chars.next() {
+        if it == '\x1b' {
+            let paint: String = chars.by_ref().take_while(|it| *it != 'm').collect();
+            painted = paint != "[0";
+            narrow.push_str(&format!("\x1b{paint}m"));
+        } else if seen + 1 == columns && chars.peek().is_some_and(|it| *it != '\x1b') {
+            narrow.push('…');
+            break;
+        } else {
+            narrow.push(it);
+            seen += 1;
+        }
+    }
+    if painted {
+        narrow.push_str("\x1b[0m");
+    }
+    narrow
+}
+
 fn is_top(actor: &Value, actors: &[Value]) -> bool {
     actor["parent"].is_null() || !actors.iter().any(|it| it["name"] == actor["parent"])
 }
@@ -296,6 +334,26 @@ root           supervisor, one-for-one  running               0/5
         assert_eq!(render(&tree(), &LOOK, &Rates::default()), expected);
         let coloured = render(&tree(), &Look { color: true, ..LOOK }, &Rates::default());
         assert!(coloured.contains("\x1b[33mbacking off 3 s\x1b[0m"));
+    }
+
+    #[test]
+    fn a_drawing_is_cut_to_the_window() {
+        let drawn = render(&tree(), &Look { color: true, ..LOOK }, &Rates::default());
+        let fitted = fit(&drawn, 54, 5);
+        let expected = "\
+NAME           KIND                     STATE        …
+root           supervisor, one-for-one  \x1b[32mrunning      …\x1b[0m
+├─ data-layer  supervisor               \x1b[32mrunning      …\x1b[0m
+… 2 more: the window is too low for them
+";
+        assert_eq!(fitted, expected);
+        assert_eq!(
+            fit(&drawn, 43, 6).lines().nth(3),
+            Some("│  └─ broker   broker                   \x1b[33mba…\x1b[0m")
+        );
+        assert_eq!(fit(&drawn, 500, 6), drawn, "what fits is left as it is");
+        assert_eq!(fit(&drawn, 500, 5).lines().count(), 4);
+        assert_eq!(fit("exact\n", 5, 2), "exact\n");
     }
 
     #[test]
