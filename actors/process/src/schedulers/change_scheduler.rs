@@ -435,7 +435,7 @@ impl<G: Grouping> Supervised for ChangeScheduler<G> {
         });
         if let Some((change, why)) = &self.condition_failed {
             seen["condition_failures"] = self.condition_failures.into();
-            seen["condition_failed"] = json!({ "change": change.0, "why": why });
+            seen["condition_failed"] = format!("change {change}: {why}").into();
         }
         seen
     }
