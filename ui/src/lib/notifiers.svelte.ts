@@ -114,7 +114,7 @@ export class Notifiers {
       return one !== undefined && one.notifier === name && one.state !== 'waiting' ? [one] : [];
     });
     for (const silenced of [true, false]) {
-      const kind = mine.filter((one) => (one.state === 'silenced') === silenced).sort((a, b) => b.deliveryid - a.deliveryid);
+      const kind = mine.filter((one) => (one.state === 'silenced') === silenced).sort(newestFirst);
       for (const old of kind.slice(KEPT_SETTLED)) this.deliveries.delete(old.deliveryid);
     }
   }
