@@ -174,6 +174,8 @@ async fn what_was_pruned_is_gone_and_never_silently_skipped() {
     assert_eq!(floor, end.head(layer.me()) - 1);
     layer.stop(GRACE).await;
     world.finish().await;
+    // Whoever holds the layer holds the lock of its file.
+    drop(layer);
 
     // Another life, which has nothing in memory.
     let world = TestWorld::in_real_time();
