@@ -97,7 +97,7 @@ impl Notifier {
         transport.while_claimed(claimed.clone());
         let (plan, state, outbox) = (self.plan.clone(), self.state.clone(), self.outbox.clone());
         let intake = Intake::new(plan.clone(), state.clone(), outbox.clone(), transport.wishes(), told);
-        let sender = Sender::new(plan, state, outbox, transport, self.runtime.clone());
+        let sender = Sender::new(plan, state, outbox, transport, self.make.clone(), self.runtime.clone());
         self.tasks.spawn(intake.run(), |end| IntakeEnded(format!("{end:?}")));
         self.tasks.spawn(sender.run(claimed), SendingEnded);
         self.is_sending = true;

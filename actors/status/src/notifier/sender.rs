@@ -3,13 +3,14 @@
 //! A message is recorded as sent after its server has taken it, so a death in between repeats it once; the dedup key tells. While
 //! the database takes no records nothing else is sent.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use greenroom_data::{DataError, Enqueued, ListenerState, Settled};
-use greenroom_model::{BuildId, DeliveryState, Timestamp, WorkerId};
+use greenroom_model::{BuildId, DeliveryId, DeliveryState, Timestamp, WorkerId};
 use greenroom_runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -19,13 +20,13 @@ use super::enrich::Enrich;
 use super::outbox::{Collecting, Next, Outbox, Waiting, settled};
 use super::pace::{Pace, after, until, wait};
 use super::seed::Seed;
-use crate::transport::{Outgoing, SendError, Sent, Transport};
+use crate::transport::{MakeTransport, Outgoing, SendError, Sent, Transport};
 
 /// How long to wait before trying again what the data layer could not do.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How many messages are settled between two prunings.
 const PRUNE_EVERY: u32 = 20;
-/// A message at which the transport panics so often is given up.
+/// A message at which writing or sending panics so often is given up: it is poisonous, and others wait behind it.
 const PANICS: u32 = 5;
 /// The longest reason that is recorded, in characters.
 const REASON: usize = 500;
@@ -36,8 +37,11 @@ pub struct Sender {
     state: ListenerState,
     outbox: Arc<Outbox>,
     transport: Box<dyn Transport>,
+    make: MakeTransport,
     runtime: Runtime,
     pace: Pace,
+    /// How often what waits has made us panic.
+    panics: BTreeMap<DeliveryId, u32>,
     unpruned: u32,
 }
 
@@ -46,26 +50,31 @@ pub struct Sender {
 pub enum SenderEnd {
     /// It was to end.
     Drained,
-    /// The transport panicked, and is in a state that nobody knows.
+    /// The transport panicked, and none can be made in its place.
     Panicked(String),
 }
 
-/// How an attempt went.
-enum Attempt {
-    Ended(Result<Sent, SendError>),
-    Panicked(String),
+/// What a future gives, or the words with which it panics.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(future).catch_unwind().await.map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|it| (*it).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        text.unwrap_or_else(|| "no message".to_owned())
+    })
 }
 
 impl Sender {
-    /// Sends for a notifier.
+    /// Sends for a notifier. `make` gives another transport when this one has panicked.
     pub fn new(
         plan: Arc<Plan>,
         state: ListenerState,
         outbox: Arc<Outbox>,
         transport: Box<dyn Transport>,
+        make: MakeTransport,
         runtime: Runtime,
     ) -> Self {
-        Self { plan, state, outbox, transport, runtime, pace: Pace::default(), unpruned: 0 }
+        let (pace, panics) = (Pace::default(), BTreeMap::new());
+        Self { plan, state, outbox, transport, make, runtime, pace, panics, unpruned: 0 }
     }
 
     /// Runs until the outbox is drained or the transport breaks.
@@ -87,8 +96,10 @@ impl Sender {
             match self.outbox.next(now, &mut self.pace, collecting) {
                 Next::Wait(then) => self.wait(now, then).await,
                 Next::Send(waiting) => {
-                    if let Err(panic) = self.send(*waiting).await {
-                        return SenderEnd::Panicked(panic);
+                    if let Err(panic) = self.send(&waiting).await
+                        && let Err(why) = self.recover(&waiting, panic, &claimed).await
+                    {
+                        return SenderEnd::Panicked(why);
                     }
                 }
                 Next::Collect(waiting, reason) => self.collect(waiting, reason).await,
@@ -108,14 +119,18 @@ impl Sender {
         }
     }
 
-    async fn send(&mut self, waiting: Waiting) -> Result<(), String> {
+    /// Sends it and records what came of that.
+    ///
+    /// # Errors
+    /// With the words of a panic; then nothing is recorded.
+    async fn send(&mut self, waiting: &Waiting) -> Result<(), String> {
         let age = until(waiting.created_at, self.state.now());
         if waiting.attempts > 0 && age >= self.plan.notifier.options.give_up_after.get() {
             let reason = format!("given up after {} attempts", waiting.attempts);
             self.record(settled(waiting.id, DeliveryState::Failed, reason), false).await;
             return Ok(());
         }
-        let notice = match self.write(&waiting.seed).await {
+        let notice = match caught(self.write(&waiting.seed)).await? {
             Ok(Some(notice)) => notice,
             Ok(None) => {
                 let reason = "what it is about is gone".to_owned();
@@ -138,21 +153,33 @@ impl Sender {
             farm: self.plan.farm.clone(),
             notice,
         });
-        match self.attempt(message).await {
-            Attempt::Ended(outcome) => {
-                self.settle(&waiting, outcome).await;
-                Ok(())
-            }
-            Attempt::Panicked(why) => {
-                let reason = format!("the transport panicked: {why}");
-                if waiting.attempts + 1 >= PANICS {
-                    self.settle(&waiting, Err(SendError::Never { why: reason })).await;
-                } else {
-                    self.settle(&waiting, Err(SendError::later(reason))).await;
-                }
-                Err(why)
-            }
+        let outcome = self.attempt(message).await?;
+        self.settle(waiting, outcome).await;
+        Ok(())
+    }
+
+    /// After a panic: the transport is in a state that nobody knows, so another takes its place; the message is tried again later,
+    /// a few times. The notifier itself lives on: however many messages make it panic, its supervisor has no part in that.
+    async fn recover(
+        &mut self,
+        waiting: &Waiting,
+        panic: String,
+        claimed: &watch::Receiver<bool>,
+    ) -> Result<(), String> {
+        let count = *self.panics.entry(waiting.id).and_modify(|it| *it += 1).or_insert(1);
+        tracing::error!(notifier.name = %self.plan.name, delivery.id = waiting.id.0, reason = %panic,
+            "sending a message panicked");
+        let why = format!("sending it panicked: {panic}");
+        if count >= PANICS {
+            self.settle(waiting, Err(SendError::never(why))).await;
+        } else {
+            // That is no sign of the server's health: others go on.
+            let due_at = after(self.state.now(), wait(count, None, self.runtime.dice().fraction()));
+            self.record_retry(waiting, due_at, shorten(&why)).await;
         }
+        self.transport = (self.make)().map_err(|error| format!("{panic}; and another: {error}"))?;
+        self.transport.while_claimed(claimed.clone());
+        Ok(())
     }
 
     async fn write(&self, seed: &Seed) -> Result<Option<crate::notice::Notice>, DataError> {
@@ -165,20 +192,12 @@ impl Sender {
         enrich.notice(seed).await
     }
 
-    async fn attempt(&mut self, message: Arc<Outgoing>) -> Attempt {
+    async fn attempt(&mut self, message: Arc<Outgoing>) -> Result<Result<Sent, SendError>, String> {
         let limit = self.plan.notifier.options.timeout.get();
+        // Also the making of the future may panic.
         let sending = async { tokio::time::timeout(limit, self.transport.send(message)).await };
-        match AssertUnwindSafe(sending).catch_unwind().await {
-            Ok(Ok(outcome)) => Attempt::Ended(outcome),
-            Ok(Err(_)) => {
-                Attempt::Ended(Err(SendError::later(format!("no answer within {} s", limit.as_secs()))))
-            }
-            Err(payload) => {
-                let text = payload.downcast_ref::<&str>().map(|it| (*it).to_owned());
-                let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-                Attempt::Panicked(text.unwrap_or_else(|| "no message".to_owned()))
-            }
-        }
+        let late = SendError::later(format!("no answer within {} s", limit.as_secs()));
+        Ok(caught(sending).await?.unwrap_or(Err(late)))
     }
 
     async fn settle(&mut self, waiting: &Waiting, outcome: Result<Sent, SendError>) {
@@ -230,6 +249,7 @@ impl Sender {
             sleep(AGAIN_AFTER).await;
         }
         self.outbox.settled(settled.id, sent);
+        self.panics.remove(&settled.id);
         self.prune(1).await;
     }
 

@@ -213,6 +213,12 @@ impl Farm {
         serde_json::to_value(notifier).ok()?["observed"].get(key).cloned()
     }
 
+    /// How often the notifier was born.
+    pub fn births(&self) -> u64 {
+        let reports = self.world.runtime().snapshot();
+        reports.into_iter().find(|it| it.name == "notifier/x").expect("the notifier").births
+    }
+
     /// Waits until something holds, by the test's clock.
     pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let look = async {
@@ -339,6 +345,12 @@ impl Farm {
         let build = self.begin_build(&wish).await;
         self.end_build(build, &wish).await;
         build
+    }
+
+    /// A whole build of the revision that was built last.
+    pub async fn again(&mut self, wish: Wish<'_>) -> BuildId {
+        self.revision -= 1;
+        self.build(wish).await
     }
 
     /// A whole build of nothing special.

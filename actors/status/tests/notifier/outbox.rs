@@ -178,16 +178,24 @@ async fn a_server_that_never_answers_is_tried_again() {
 }
 
 #[actix_rt::test]
-async fn a_transport_that_panics_is_born_again_and_a_poisonous_message_is_given_up() {
+async fn poisonous_messages_are_given_up_and_nobody_is_born_again_for_them() {
     let mut farm = Farm::start(&machine("['all']", "")).await;
-    farm.recorder.server().script.extend((0..5).map(|_| Reply::Panic));
-    farm.ends("linux", Failure).await;
-    farm.until("the message is given up", |farm| farm.recorder.server().script.is_empty()).await;
+    // More panics than any policy would suffer as deaths.
+    farm.recorder.server().script.extend((0..50).map(|_| Reply::Panic));
+    for _ in 0..10 {
+        farm.ends("linux", Failure).await;
+    }
+    farm.until("the messages are given up", |farm| farm.recorder.server().script.is_empty()).await;
     farm.ends("windows", Failure).await;
     farm.until_taken(1).await;
     farm.settle().await;
     assert_eq!(farm.recorder.subjects(), ["windows #1 failure"]);
-    assert_eq!(farm.in_state(DeliveryState::Failed).await.len(), 1);
+    let failed = farm.in_state(DeliveryState::Failed).await;
+    assert_eq!(failed.len(), 10);
+    for (_, reason) in &failed {
+        assert_eq!(reason, "sending it panicked: a planned panic");
+    }
+    assert_eq!(farm.births(), 1, "its supervisor has no part in that");
     farm.finish().await;
 }
 
