@@ -5,6 +5,7 @@
 //! connected to. So a name that resolves to a public address first and to a private one later (DNS rebinding) gains nothing.
 
 mod address;
+mod shared;
 mod wait;
 
 use std::error::Error as _;
@@ -15,20 +16,19 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
-use reqwest::{Certificate, Request, Response, Url};
+use reqwest::{Request, Response, Url};
 
 pub(crate) use wait::wait_of;
 
 /// How much of an answer is read, in bytes. Reasons stand at its begin.
 const MAX_ANSWER: usize = 16 * 1024;
-/// How long connecting may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 
-/// Sends requests.
+/// Sends requests. What is costly in it is shared by all that trust the same.
 #[derive(Clone)]
 pub(crate) struct Client {
-    inner: reqwest::Client,
+    inner: Arc<reqwest::Client>,
     allow_private: bool,
+    timeout: Duration,
 }
 
 /// What a server answered.
@@ -58,31 +58,19 @@ pub(crate) enum HttpError {
 }
 
 impl Client {
-    /// A client; `ca` names a PEM file with authorities to trust beside the system's.
+    /// A client; `ca` names a PEM file with authorities to trust beside the system's, `timeout` is for a whole request.
     pub fn new(allow_private: bool, ca: Option<&Path>, timeout: Duration) -> Result<Self, HttpError> {
-        // Refused when one is installed already, which then is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("greenroom/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .http1_only()
-            .connect_timeout(CONNECT_WITHIN.min(timeout))
-            .timeout(timeout);
-        if !allow_private {
-            builder = builder.dns_resolver(Arc::new(PublicOnly));
-        }
-        if let Some(path) = ca {
-            let set_up = |error: String| HttpError::SetUp(format!("{}: {error}", path.display()));
-            let pem = std::fs::read(path).map_err(|it| set_up(it.to_string()))?;
-            let found = Certificate::from_pem_bundle(&pem).map_err(|it| set_up(told(&it)))?;
-            builder = builder.tls_certs_merge(found);
-        }
-        let inner = builder.build().map_err(|it| HttpError::SetUp(told(&it)))?;
-        Ok(Self { inner, allow_private })
+        let set_up =
+            |path: &Path, error: std::io::Error| HttpError::SetUp(format!("{}: {error}", path.display()));
+        let pem = ca.map(|it| std::fs::read(it).map_err(|error| set_up(it, error))).transpose()?;
+        let inner =
+            shared::client(shared::Trust { allow_private, pem }).map_err(|error| match (error, ca) {
+                (shared::Unfit::Authorities(why), Some(path)) => {
+                    HttpError::SetUp(format!("{}: {why}", path.display()))
+                }
+                (shared::Unfit::Authorities(why) | shared::Unfit::Client(why), _) => HttpError::SetUp(why),
+            })?;
+        Ok(Self { inner, allow_private, timeout })
     }
 
     /// The client underneath, to make requests with.
@@ -91,7 +79,8 @@ impl Client {
     }
 
     /// Sends a request and reads the begin of the answer.
-    pub async fn send(&self, request: Request) -> Result<Answer, HttpError> {
+    pub async fn send(&self, mut request: Request) -> Result<Answer, HttpError> {
+        *request.timeout_mut() = Some(self.timeout);
         if !self.allow_private {
             refuse_private_literal(request.url())?;
         }
