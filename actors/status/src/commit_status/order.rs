@@ -9,7 +9,8 @@ use greenroom_data::{DataError, Ro};
 use greenroom_model::query::{Compare, Filter, Query};
 use greenroom_model::{Build, BuildRequest, Buildset};
 
-use crate::notice::{BuildEvent, BuildNotice};
+use crate::notice::{BuildEvent, BuildNotice, SourceNotice};
+use crate::notifier::enrich::sources;
 
 /// For how many commits and names the last state is remembered.
 const MAX_REMEMBERED: usize = 5_000;
@@ -72,10 +73,13 @@ pub(super) async fn out_of_date(ro: &Ro, notice: &BuildNotice) -> Result<Option<
     for build in ro.list::<Build>(newer).await?.value.items {
         let Some(request) = ro.get::<BuildRequest>(build.request.0).await?.value else { continue };
         let Some(buildset) = ro.get::<Buildset>(request.buildset.0).await?.value else { continue };
-        let same = |stamp: &greenroom_model::SourceStamp| {
-            notice.sources.iter().any(|it| it.revision == stamp.revision && it.repository == stamp.repository)
+        let properties = ro.build_properties(&[build.id]).await?.value;
+        let properties = properties.get(&build.id).cloned().unwrap_or_default();
+        let newer = sources(&buildset.sourcestamps, &properties);
+        let same = |it: &SourceNotice, other: &SourceNotice| {
+            it.revision.is_some() && it.revision == other.revision && it.repository == other.repository
         };
-        if buildset.sourcestamps.iter().any(|it| same(it)) {
+        if newer.iter().any(|it| notice.sources.iter().any(|other| same(it, other))) {
             return Ok(Some("a newer build of the same revision has begun since"));
         }
     }

@@ -313,7 +313,8 @@ impl Story {
     }
 }
 
-fn sources(stamps: &[Arc<SourceStamp>], properties: &Properties) -> Vec<SourceNotice> {
+/// The sources of a build: what was asked for, and the revision that it got.
+pub(crate) fn sources(stamps: &[Arc<SourceStamp>], properties: &Properties) -> Vec<SourceNotice> {
     let got = properties.get("got_revision").map(|it| &it.0);
     let found = |codebase: &str| {
         let value = got.and_then(|it| if it.is_object() { it.get(codebase) } else { Some(it) });
