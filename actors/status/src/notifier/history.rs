@@ -38,13 +38,18 @@ pub struct History<'a> {
 impl<'a> History<'a> {
     /// What came before `facts`.
     pub fn before(ro: &'a Ro, notifier: &'a Notifier, facts: &Facts) -> Self {
+        Self::before_number(ro, notifier, facts, facts.build.number)
+    }
+
+    /// What came before an older build on the same builder and branch.
+    pub fn before_number(ro: &'a Ro, notifier: &'a Notifier, facts: &Facts, number: i64) -> Self {
         Self {
             ro,
             notifier,
             builder: facts.builder.clone(),
             branch: facts.branch().to_owned(),
-            below: facts.build.number,
-            floor: facts.build.number - REACH,
+            below: number,
+            floor: number - REACH,
             piece: FIRST_PIECE,
             found: VecDeque::new(),
         }

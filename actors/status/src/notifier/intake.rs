@@ -254,11 +254,9 @@ impl Intake {
         if !passes(self.state.ro(), &self.plan.notifier, &facts).await? {
             return Ok(());
         }
-        if is_good(results) {
-            self.end_failures(&facts, outcome);
-        }
+        let unheard = if is_good(results) { self.end_failures(&facts, outcome) } else { None };
         if tells {
-            self.tell_end(&facts, results, &modes, outcome).await?;
+            self.tell_end(&facts, results, &modes, unheard, outcome).await?;
         }
         self.remember(&facts, results);
         Ok(())
@@ -269,6 +267,7 @@ impl Intake {
         facts: &Facts,
         results: Results,
         modes: &[Mode],
+        unheard: Option<i64>,
         outcome: &mut Outcome,
     ) -> Result<(), DataError> {
         let failed = results == Results::Failure;
@@ -285,6 +284,7 @@ impl Intake {
             Some(previous) if may_repeat && previous.results == Results::Failure => {
                 self.repetition(facts, &previous.build).await?
             }
+            Some(_) if only_a_change(modes, &detected) => self.repair(facts, unheard).await?,
             _ => None,
         };
         let seed = Seed::Build {
@@ -306,6 +306,16 @@ impl Intake {
         }
         let step = now.map(|it| format!(" in the step {it}")).unwrap_or_default();
         Ok(Some(format!("it fails{step} like build {} before it", previous.number)))
+    }
+
+    /// Why a repair is nothing to people: it ends failures of which none was told. `unheard` is the first that its notifier was to
+    /// tell, and now does not; if one was bad before that, they know.
+    async fn repair(&self, facts: &Facts, unheard: Option<i64>) -> Result<Option<String>, DataError> {
+        let Some(first) = unheard else { return Ok(None) };
+        let before =
+            History::before_number(self.state.ro(), &self.plan.notifier, facts, first).next().await?;
+        let was_good = before.is_none_or(|it| it.build.results.is_some_and(is_good));
+        Ok(was_good.then(|| format!("nobody was told of the failure of build {first} that it repairs")))
     }
 
     /// The build before, mostly from memory.
@@ -331,21 +341,25 @@ impl Intake {
         }
     }
 
-    /// A good build silences messages of failures before it that have not settled yet.
-    fn end_failures(&self, facts: &Facts, outcome: &mut Outcome) {
+    /// A good build silences messages of failures before it that have not settled yet. Gives the number of the first of these.
+    fn end_failures(&self, facts: &Facts, outcome: &mut Outcome) -> Option<i64> {
         if self.plan.notifier.options.settle.is_zero() {
-            return;
+            return None;
         }
         let (builder, branch, number) = (facts.builder.id, facts.branch(), facts.build.number);
         let reason = || format!("build {number} was good before it was told");
-        for id in self.outbox.ended_by(builder, branch, number, self.state.now()) {
+        let mut first = None;
+        for (id, failed) in self.outbox.ended_by(builder, branch, number, self.state.now()) {
             outcome.settled.push(settled(id, DeliveryState::Silenced, reason()));
+            first = Some(first.map_or(failed, |it: i64| it.min(failed)));
         }
         for (it, seed) in outcome.new.iter_mut().filter(|(it, _)| it.silenced.is_none()) {
-            if seed.end_failures(builder, branch, number) {
+            if let Some(failed) = seed.end_failures(builder, branch, number) {
                 it.silenced = Some(reason());
+                first = Some(first.map_or(failed, |it| it.min(failed)));
             }
         }
+        first
     }
 
     async fn buildset_ended(&mut self, set: &Arc<Buildset>, outcome: &mut Outcome) -> Result<(), DataError> {
@@ -503,6 +517,12 @@ impl Outcome {
 
 /// A worker is to be told of.
 struct Elapsed;
+
+/// Whether an end is told for no other reason than that the one before was otherwise.
+fn only_a_change(wanted: &[Mode], detected: &[Mode]) -> bool {
+    let others: Vec<Mode> = wanted.iter().copied().filter(|it| *it != Mode::Change).collect();
+    !is_told(&others, detected)
+}
 
 fn failure(facts: &Facts) -> Failure {
     Failure { builder: facts.builder.id, branch: facts.branch().to_owned(), number: facts.build.number }

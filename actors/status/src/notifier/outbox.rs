@@ -180,13 +180,20 @@ impl Outbox {
         self.inner().in_flight = None;
     }
 
-    /// What a good build silences: messages of failures that it ends, and that have not been tried. Only while they settle.
-    pub fn ended_by(&self, builder: BuilderId, branch: &str, number: i64, now: Timestamp) -> Vec<DeliveryId> {
+    /// What a good build silences: messages of failures that it ends, and that have not been tried. Only while they settle. Each with
+    /// the number of the first build that it tells of.
+    pub fn ended_by(
+        &self,
+        builder: BuilderId,
+        branch: &str,
+        number: i64,
+        now: Timestamp,
+    ) -> Vec<(DeliveryId, i64)> {
         let mut inner = self.inner();
         let in_flight = inner.in_flight;
         let settling = inner.waiting.values_mut();
         let settling = settling.filter(|it| it.due_at > now && it.attempts == 0 && Some(it.id) != in_flight);
-        settling.filter_map(|it| it.seed.end_failures(builder, branch, number).then_some(it.id)).collect()
+        settling.filter_map(|it| Some((it.id, it.seed.end_failures(builder, branch, number)?))).collect()
     }
 
     /// The oldest messages that must go so that `more` find room among at most `bound`.

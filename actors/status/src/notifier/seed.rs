@@ -92,18 +92,18 @@ impl Seed {
         matches!(self, Seed::Build { .. } | Seed::Buildset { .. } | Seed::Worker { .. })
     }
 
-    /// Ends the failures that a good build ends. True when it told of failures and none is left.
-    pub fn end_failures(&mut self, builder: BuilderId, branch: &str, number: i64) -> bool {
+    /// Ends the failures that a good build ends. When it told of failures and none is left, gives the number of the first that ended.
+    pub fn end_failures(&mut self, builder: BuilderId, branch: &str, number: i64) -> Option<i64> {
         match self {
             Seed::Build { failure, .. } => {
-                failure.as_ref().is_some_and(|it| it.is_ended_by(builder, branch, number))
+                failure.as_ref().filter(|it| it.is_ended_by(builder, branch, number)).map(|it| it.number)
             }
             Seed::Buildset { failures, .. } => {
-                let before = failures.len();
-                failures.retain(|it| !it.is_ended_by(builder, branch, number));
-                before > 0 && failures.is_empty()
+                let ended = failures.extract_if(.., |it| it.is_ended_by(builder, branch, number));
+                let first = ended.map(|it| it.number).min();
+                first.filter(|_| failures.is_empty())
             }
-            _ => false,
+            _ => None,
         }
     }
 }

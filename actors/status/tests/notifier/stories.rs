@@ -83,6 +83,40 @@ async fn filters_choose_builders_tags_branches_schedulers_and_conditions() {
 }
 
 #[actix_rt::test]
+async fn a_flake_is_not_told_and_neither_is_its_end() {
+    let mut farm = Farm::start(&people("['failing', 'change']", "settle = '60s'")).await;
+    farm.ends("linux", Success).await;
+    // It fails, is tried again, fails once more, and is good: all within a minute.
+    farm.ends("linux", Failure).await;
+    farm.settle().await;
+    farm.ends("linux", Failure).await;
+    farm.settle().await;
+    farm.ends("linux", Success).await;
+    farm.settle().await;
+    farm.pass(Duration::from_secs(120)).await;
+    assert_eq!(farm.recorder.subjects(), Vec::<String>::new());
+    assert_eq!(
+        farm.in_state(DeliveryState::Silenced).await,
+        [
+            ("linux #2 failure", "build 4 was good before it was told"),
+            ("linux #3 failure", "it fails in the step test like build 2 before it"),
+            ("linux #4 success", "nobody was told of the failure of build 2 that it repairs"),
+        ]
+        .map(|(subject, reason)| (subject.to_owned(), reason.to_owned()))
+    );
+    // A failure that stands is told, and so is its end, also if the last failure was another one that had not settled.
+    farm.ends("linux", Failure).await;
+    farm.until_taken(1).await;
+    farm.build(Wish { step: "lint", ..wish("linux", Failure) }).await;
+    farm.settle().await;
+    farm.ends("linux", Success).await;
+    farm.until_taken(2).await;
+    farm.pass(Duration::from_secs(120)).await;
+    assert_eq!(farm.recorder.subjects(), ["linux #5 failure", "linux #7 success"]);
+    farm.finish().await;
+}
+
+#[actix_rt::test]
 async fn a_fix_within_the_settle_time_silences_with_a_record() {
     let mut farm = Farm::start(&people("['problem']", "settle = '60s'")).await;
     farm.ends("linux", Success).await;
