@@ -340,7 +340,7 @@ pub(crate) fn schema_error(database: &dyn std::fmt::Display, error: SchemaError)
 }
 
 /// Removes text of unfinished logs that was stored but never announced: nobody has seen it, and it may be sent again.
-pub(crate) async fn cut_logs(engine: &dyn Engine, logs: &dyn LogStore) -> Result<(), OpenError> {
+async fn cut_logs(engine: &dyn Engine, logs: &dyn LogStore) -> Result<(), OpenError> {
     let mut tx = engine.read().await.map_err(failed)?;
     let open = Select::from(&LOGS).filter(Cond::eq("complete", 0));
     for log in load::<Log>(&mut *tx, &open).await.map_err(failed)? {

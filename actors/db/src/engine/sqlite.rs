@@ -67,9 +67,24 @@ pub fn readers(file: &Path) -> SqlitePool {
 impl Sqlite {
     /// Opens the file, bringing its schema up to date. Answers what was done, too.
     pub async fn open(file: &Path, upto: Upto) -> Result<(Self, Migrated), SchemaError> {
+        Self::open_as(file, migrate::SQLITE, upto).await
+    }
+
+    /// As [`Sqlite::open`], of a file of another schema.
+    pub async fn open_as(
+        file: &Path,
+        known: &Migrations,
+        upto: Upto,
+    ) -> Result<(Self, Migrated), SchemaError> {
         let writer = writer(file).await?;
-        let migrated = migrated(&writer, migrate::SQLITE, upto).await?;
+        let migrated = migrated(&writer, known, upto).await?;
         Ok((Self { writer, readers: readers(file) }, migrated))
+    }
+
+    /// Closes all connections; the last one folds the write-ahead log into the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
     }
 }
 
