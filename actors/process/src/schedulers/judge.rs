@@ -81,7 +81,9 @@ fn scope(change: &Change) -> Result<Scope, ExprError> {
 fn words(mut why: String, files: usize) -> String {
     why.truncate(why.floor_char_boundary(MOST_WORDS));
     if files > MAX_LIST {
-        why.push_str(&format!(" (its {files} files are not shown to expressions, which see {MAX_LIST} at most)"));
+        why.push_str(&format!(
+            " (its {files} files are not shown to expressions, which see {MAX_LIST} at most)"
+        ));
     }
     why
 }
@@ -124,7 +126,10 @@ mod tests {
         it.files = (0..=MAX_LIST).map(|number| format!("f{number}")).collect();
         let all = "change.files.all(f, f != 'f1000')";
         let Judgement::Failed(why) = judged(all, it.clone()).await else { panic!() };
-        assert!(why.ends_with("(its 1001 files are not shown to expressions, which see 1000 at most)"), "{why}");
+        assert!(
+            why.ends_with("(its 1001 files are not shown to expressions, which see 1000 at most)"),
+            "{why}"
+        );
         assert_eq!(judged(&format!("!has(change.files) || {all}"), it.clone()).await, Judgement::Taken);
         it.files.truncate(MAX_LIST);
         assert_eq!(judged(all, it).await, Judgement::Taken);
