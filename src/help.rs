@@ -8,6 +8,7 @@ use clap::Command;
 const GROUPS: &[(&str, &[&str])] = &[
     ("Begin", &["demo", "init", "check"]),
     ("Run", &["master", "worker", "migrate"]),
+    ("Keep its database", &["backup", "restore", "copy-db"]),
     ("Ask a running master", &["health", "force", "send-change", "reload", "actors", "notify"]),
     ("Configure", &["config", "schema", "completions"]),
 ];

@@ -1,8 +1,10 @@
 //! The subcommands, a file each.
 
 mod actors;
+mod backup;
 mod check;
 mod config;
+mod copy_db;
 mod demo;
 mod force;
 mod health;
@@ -13,6 +15,7 @@ mod migrate;
 mod notify;
 mod populate;
 mod reload;
+mod restore;
 mod schema;
 mod send_change;
 mod worker;
@@ -63,6 +66,15 @@ pub enum Command {
     Config(config::Command),
     /// Bring the database up to date with this version.
     Migrate(migrate::Options),
+    /// Copy a stopped master's database into an empty one, of any engine.
+    #[command(after_help = copy_db::AFTER)]
+    CopyDb(copy_db::Options),
+    /// Back up a SQLite database while its master runs.
+    #[command(after_help = backup::AFTER)]
+    Backup(backup::Options),
+    /// Put a backup back, or begin a new generation of a database that was put back.
+    #[command(after_help = restore::AFTER)]
+    Restore(restore::Options),
     /// Fill a stopped master's database, for benchmarks.
     #[command(hide = true)]
     Populate(populate::Options),
@@ -133,6 +145,9 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Reload(options) => reload::run(&options),
         Command::Config(command) => config::run(command),
         Command::Migrate(options) => migrate::run(options),
+        Command::CopyDb(options) => copy_db::run(&options),
+        Command::Backup(options) => backup::run(options),
+        Command::Restore(options) => restore::run(options),
         Command::Populate(options) => populate::run(options),
     }
 }
