@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::actor_acts::ActorActs;
 use crate::configurator::{Configurator, From, Reconfigure};
+use crate::janitor::{self, Janitor};
 
 /// How long a reload may take, those that wait before it included.
 const RECONFIGURED_WITHIN: Duration = Duration::from_secs(600);
@@ -23,6 +24,8 @@ pub struct MasterActs {
     pub actors: ActorActs,
     /// Those on its configuration; set when the master has begun.
     pub configurator: Arc<OnceLock<Front<Configurator>>>,
+    /// Those on its history; set when the janitor has begun.
+    pub janitor: Arc<OnceLock<Front<Janitor>>>,
     /// Those on its notifiers; set when they have begun.
     pub status: Arc<OnceLock<StatusLayer>>,
 }
@@ -32,6 +35,11 @@ impl Outside for MasterActs {
         if let (ControlTarget::Master(_), "reload" | "rollback") = (&act.target, act.action.as_str()) {
             let configurator = self.configurator.get().cloned();
             return async move { reconfigure(&configurator?, &act).await }.boxed();
+        }
+        if let (ControlTarget::Master(_), "gc") = (&act.target, act.action.as_str()) {
+            let janitor = self.janitor.get().cloned();
+            let dry_run = act.params.get("dry-run").and_then(Value::as_bool).unwrap_or(false);
+            return async move { janitor::act(&janitor?, dry_run).await }.boxed();
         }
         if let (ControlTarget::Notifier(name), "test") = (&act.target, act.action.as_str()) {
             let (status, name) = (self.status.get().cloned(), name.clone());

@@ -7,6 +7,7 @@ mod commands;
 mod configurator;
 mod help;
 mod http;
+mod janitor;
 mod lifecycle;
 mod logging;
 mod metrics;

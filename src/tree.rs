@@ -24,6 +24,7 @@ use crate::about::AboutMaster;
 use crate::actor_acts::ActorActs;
 use crate::acts::MasterActs;
 use crate::configurator::{Configurator, Layers, Shared, Store};
+use crate::janitor::{Janitor, SharedCounts};
 use crate::lifecycle::{Configured, database_url};
 use crate::metrics::Counters;
 
@@ -78,6 +79,7 @@ pub const TABLE: &[Row] = &[
     row("change-sources", "change-source/*",  "git-poller",              "permanent"),
     row("process",        "control-desk",     "control-desk",            "permanent"),
     row("root",           "configurator",     "configurator",            "permanent"),
+    row("root",           "janitor",          "janitor",                 "permanent"),
     row("listeners",      "listener/*",       "listener",                "permanent"),
     row("notifiers/*",    "notifier/*",       "notifier",                "permanent"),
     row("notifiers/*",    "irc/*",            "irc-connection",          "permanent"),
@@ -136,6 +138,7 @@ impl Tree {
             LinkLayer::start(&at_edge, options_of_link).await.context("failed to start the worker link")?;
         let for_acts = Arc::new(OnceLock::new());
         let notifiers = Arc::new(OnceLock::new());
+        let of_history = Arc::new(OnceLock::new());
         let process = ProcessLayer::start(ProcessOptions {
             settings: Arc::clone(&settings),
             configuration: number,
@@ -145,6 +148,7 @@ impl Tree {
                 actors: ActorActs::new(runtime.clone()),
                 configurator: Arc::clone(&for_acts),
                 status: Arc::clone(&notifiers),
+                janitor: Arc::clone(&of_history),
             }),
             parent: root.clone(),
             data_dir,
@@ -179,6 +183,7 @@ impl Tree {
             Configurator::new(birth, Arc::clone(&shared))
         });
         drop(for_acts.set(configurator.clone()));
+        drop(of_history.set(start_janitor(&root, &data, &configuration)));
         Ok(Self { data, link, process, configuration, configurator, listeners, status, serving, edge })
     }
 
@@ -239,6 +244,16 @@ impl Tree {
         self.edge.stop();
         cut_off
     }
+}
+
+/// Starts who keeps the history short, by what is in force at each look.
+fn start_janitor(root: &Supervisor, data: &DataLayer, configuration: &Arc<Shared>) -> Front<Janitor> {
+    let (data, configuration, counts) = (data.retention(), Arc::clone(configuration), SharedCounts::default());
+    root.spawn(ChildSpec::new("janitor").permanent(), move |birth| {
+        let configuration = Arc::clone(&configuration);
+        let in_force = Arc::new(move || configuration.current().settings.retention.clone());
+        Janitor::new(birth, data.clone(), in_force, counts.clone())
+    })
 }
 
 /// Starts the notifiers, beside the other listeners.

@@ -58,6 +58,7 @@ pub const KINDS: &[Kind] = &[
     free("bus-link", "bus-link"),
     vital("control-desk",     "control-desk",     "without it nothing that a user asks for is done"),
     vital("configurator",     "configurator",     "without it the configuration cannot be changed"),
+    vital("janitor",          "janitor",          "without it the database grows for ever"),
     free("listener",          "listener/*"),
     free("notifier",          "notifier/*"),
     free("irc-connection",    "irc/*"),

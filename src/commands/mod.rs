@@ -7,6 +7,7 @@ mod config;
 mod copy_db;
 mod demo;
 mod force;
+mod gc;
 mod health;
 mod init;
 mod manual;
@@ -59,6 +60,8 @@ pub enum Command {
     /// List a master's notifiers, show what became of their messages, send a trial.
     #[command(subcommand)]
     Notify(notify::Command),
+    /// Let a running master remove history that is older than `[retention]` says, or say what would go.
+    Gc(gc::Options),
     /// Let a running master load its files again.
     Reload(reload::Options),
     /// The versions of a running master's configuration.
@@ -142,6 +145,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Actors(options) => actors::run(options),
         Command::Notify(command) => notify::run(command),
         Command::Health(options) => health::run(&options),
+        Command::Gc(options) => gc::run(&options),
         Command::Reload(options) => reload::run(&options),
         Command::Config(command) => config::run(command),
         Command::Migrate(options) => migrate::run(options),

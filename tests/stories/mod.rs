@@ -2,11 +2,14 @@
 
 mod actors;
 mod commands;
+mod copies;
 mod git;
 mod init;
 mod irc;
 mod mail;
 mod metrics;
 mod reload;
+mod retention;
 mod secrets;
 mod straight_line;
+mod webhooks;

@@ -145,7 +145,8 @@ async fn used(tx: &mut dyn ReadTx, stamps: bool, ids: &[i64]) -> Read<HashSet<i6
     let mut used = HashSet::new();
     if stamps {
         for piece in ids.chunks(CHUNK) {
-            let select = Select::from(&BUILDSET_SOURCESTAMPS).filter(Cond::ids("ssid", piece.iter().copied()));
+            let select =
+                Select::from(&BUILDSET_SOURCESTAMPS).filter(Cond::ids("ssid", piece.iter().copied()));
             for row in tx.select(&select).await? {
                 if let Some(Value::Int(stamp)) = row.get(2) {
                     used.insert(*stamp);

@@ -229,6 +229,11 @@ async fn try_once(h: &Handles, owners: &Owners, act: &Arc<ControlAct>) -> Result
             };
             to_builder(h, owners, build.builder, act).await
         }
+        (ControlTarget::Build(id), "pin" | "unpin") => {
+            let (pinned, by) = (act.action == "pin", act.identity.clone());
+            let pin = Op::PinBuild { build: *id, pinned, by };
+            answer(h, act, ControlAnswer::Done(Value::Null), Some(pin)).await
+        }
         (ControlTarget::BuildRequest(id), "cancel") => {
             let Some(request) = h.ro().get::<BuildRequest>(id.0).await?.value else {
                 return refuse(h, act, format!("there is no build request {id}")).await;

@@ -117,10 +117,15 @@ pub(crate) fn check(parts: &Parts, report: &mut Report<'_>) {
         outlives(&at("log-age"), it.build_age, report);
     }
     for (name, patch) in &it.builders {
-        let at = |key: &str| vec!["retention".to_owned(), "builders".to_owned(), name.clone(), key.to_owned()];
+        let at =
+            |key: &str| vec!["retention".to_owned(), "builders".to_owned(), name.clone(), key.to_owned()];
         if let Err(why) = Patterns::parse(vec![name.clone()]) {
             let path = ["retention", "builders", name].map(str::to_owned);
-            report.push(&path, true, Fault::error("bad-value", why).help("name a builder, or use `*` and `?`"));
+            report.push(
+                &path,
+                true,
+                Fault::error("bad-value", why).help("name a builder, or use `*` and `?`"),
+            );
         }
         for (key, age) in [("build-age", patch.build_age), ("log-age", patch.log_age)] {
             if let Some(age) = age {

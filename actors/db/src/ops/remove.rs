@@ -147,13 +147,7 @@ async fn remove_logs(unit: &mut Unit<'_>, builds: &[i64], done: &mut Removed) ->
 async fn mark_textless(unit: &mut Unit<'_>, builds: &[i64]) -> Done<()> {
     for build in builds {
         // What is pinned does not come here, so nothing of a pin is lost.
-        let row = vec![
-            (*build).into(),
-            false.into(),
-            Value::Null,
-            Value::Null,
-            unit.at.0.into(),
-        ];
+        let row = vec![(*build).into(), false.into(), Value::Null, Value::Null, unit.at.0.into()];
         unit.upsert(&BUILD_MARKS, row);
     }
     Ok(())

@@ -9,6 +9,7 @@ mod builds;
 mod changes;
 mod configuration;
 mod control;
+mod copies;
 #[path = "../../../../tests/support/databases.rs"]
 mod databases;
 mod groups;
@@ -19,6 +20,8 @@ mod outage;
 #[path = "../../../../tests/support/proxy.rs"]
 mod proxy;
 mod reads;
+mod retention;
 mod servers;
 mod sqlite;
+mod views;
 mod world;
