@@ -99,7 +99,14 @@ pub async fn planned(file: &Path, upto: Upto) -> Result<Migrated, SchemaError> {
     if !file.exists() {
         return migrate::plan(migrate::SQLITE, 0, upto);
     }
-    migrated(&readers(file), migrate::SQLITE, Upto { dry_run: true, ..upto }).await
+    // Not even its journal is changed: a backup has none.
+    let looking =
+        SqliteConnectOptions::new().filename(file).read_only(true).busy_timeout(Duration::from_secs(5));
+    let pool =
+        SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE).connect_lazy_with(looking);
+    let planned = migrated(&pool, migrate::SQLITE, Upto { dry_run: true, ..upto }).await;
+    pool.close().await;
+    planned
 }
 
 impl From<sqlx::Error> for EngineError {
