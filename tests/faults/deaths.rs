@@ -201,6 +201,7 @@ dies! {
     a_poller: "git-poller"
     the_control_desk: "control-desk"
     the_configurator: "configurator"
+    the_janitor: "janitor"
     a_listener: "listener"
     a_notifier: "notifier"
     an_irc_connection: "irc-connection"
