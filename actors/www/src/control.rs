@@ -151,12 +151,12 @@ impl Target {
     /// What can be asked of it.
     fn methods(&self) -> &'static [&'static str] {
         match self {
-            Target::Build(_) | Target::BuildOf(..) => &["stop", "rebuild"],
+            Target::Build(_) | Target::BuildOf(..) => &["stop", "rebuild", "pin", "unpin"],
             Target::BuildRequest(_) => &["cancel"],
             Target::Worker(_) => &["pause", "unpause", "stop", "kill"],
             Target::Scheduler(_) => &["enable"],
             Target::ForceScheduler(_) => &["force"],
-            Target::Master(_) => &["reload", "rollback", "kill-actor", "restart-actor"],
+            Target::Master(_) => &["reload", "rollback", "gc", "kill-actor", "restart-actor"],
             Target::Notifier(_) => &["test"],
             Target::Other => &[],
         }
