@@ -96,8 +96,9 @@ impl DataActor {
     fn announce(&mut self) {
         let patterns = vec![Pattern::parse("events/*"), Pattern::parse("heads/*")];
         let name = "data".to_owned();
-        // A refusal mends itself with the next tick.
-        let _ = self.below.broker.tell(Subscribe { name, patterns, to: self.me.recipient() });
+        let subscribe = Subscribe { name, patterns, to: self.me.recipient() };
+        let broker = self.below.broker.clone();
+        self.tasks.spawn(async move { broker.ask(subscribe).await }, Subscribed);
         if let Some(life) = &self.life {
             let head = Notice::Head { master: self.below.me, seq: life.cache.hot.clock.head(self.below.me) };
             let _ = self.below.broker.tell(Publish(head));
@@ -307,6 +308,23 @@ impl Handler<Notice> for DataActor {
             }
             Notice::Head { master, seq } if seq > life.merger.contiguous_head(master) => self.settle(),
             Notice::Head { .. } => {}
+        }
+    }
+}
+
+/// The bus has this actor among its subscribers, or could not be asked.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Subscribed(TaskEnd<Result<bool, AskError>>);
+
+impl Handler<Subscribed> for DataActor {
+    type Result = ();
+
+    /// Of a bus that did not know this actor until now nothing was heard; what it would have told is read. A refusal mends itself
+    /// with the next tick.
+    fn handle(&mut self, Subscribed(end): Subscribed, _: &mut Context<Self>) {
+        if matches!(end, TaskEnd::Done(Ok(true))) {
+            self.settle();
         }
     }
 }

@@ -41,9 +41,10 @@ impl Notice {
 pub struct Publish(pub Notice);
 
 /// Subscribes by name: again under the same name replaces what was there, so that subscribing is safe to repeat (and must
-/// be repeated, since a reborn Broker knows nobody).
+/// be repeated, since a reborn Broker knows nobody). The answer is whether the name was not known: what was published until then
+/// was not told to it.
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "bool")]
 pub struct Subscribe {
     /// Who.
     pub name: String,
@@ -75,14 +76,16 @@ impl Supervised for Broker {
 }
 
 impl Handler<Subscribe> for Broker {
-    type Result = ();
+    type Result = bool;
 
-    fn handle(&mut self, msg: Subscribe, _: &mut Context<Self>) {
-        if let Some((old, _)) = self.subscribers.remove(&msg.name) {
+    fn handle(&mut self, msg: Subscribe, _: &mut Context<Self>) -> bool {
+        let before = self.subscribers.remove(&msg.name);
+        if let Some((old, _)) = &before {
             old.iter().for_each(|p| self.index.remove(p, &msg.name));
         }
         msg.patterns.iter().for_each(|p| self.index.insert(p, msg.name.clone()));
         self.subscribers.insert(msg.name, (msg.patterns, msg.to));
+        before.is_none()
     }
 }
 

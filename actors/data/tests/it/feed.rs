@@ -369,3 +369,26 @@ async fn a_log_says_where_a_dying_writer_may_have_taken_text_with_it() {
     layer.stop(GRACE).await;
     world.finish().await;
 }
+
+#[actix_rt::test]
+async fn what_a_dead_bus_did_not_tell_is_known_within_a_second() {
+    let mut world = TestWorld::new();
+    world.expect_panic("broker");
+    let dir = tempfile::tempdir().unwrap();
+    let layer = start(&world, "memory:", dir.path()).await;
+    for round in 0..3 {
+        assert!(world.inject_panic("broker"));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        // nobody tells of this one, and no other event follows
+        let (worker, paused, reason) = (WorkerId(1), round % 2 == 0, None);
+        let done = layer.rw().write(vec![Op::PauseWorker { worker, paused, reason }]).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        while !layer.ro().hot().clock.contains(done.at.0, done.at.1) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(begun.elapsed() < Duration::from_millis(1_100), "round {round}: {:?}", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(300)).await; // it is back
+    }
+    layer.stop(GRACE).await;
+    world.finish().await;
+}
