@@ -18,7 +18,7 @@ pub fn binary() -> Command {
 }
 
 /// A port that nobody listens on, below those that the kernel gives to clients: so it stays free while its master is dead.
-pub(super) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 8_000).expect("small");
     for _ in 0..2_000 {

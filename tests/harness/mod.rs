@@ -17,7 +17,7 @@ mod wait;
 
 pub use agent::Agent;
 pub use builds::{CANCELLED, EXCEPTION, FAILURE, RETRY, SUCCESS, WARNINGS, eight_builders, force_once};
-pub use farm::{Farm, Plan, binary};
+pub use farm::{Farm, Plan, binary, free_port};
 pub use git::Repository;
 pub use irc::{IrcServer, Reader};
 pub use process::Process;

@@ -234,7 +234,12 @@ pub struct HttpSink {
 impl HttpSink {
     /// Starts one.
     pub fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        Self::start_on(0)
+    }
+
+    /// Starts one on a port where nobody has listened; 0 is any.
+    pub fn start_on(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let sink = HttpSink { book: Arc::default(), port };
         let book = sink.book.clone();
