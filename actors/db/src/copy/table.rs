@@ -166,7 +166,7 @@ mod tests {
             sum
         };
         let (a, b) = (vec![Value::from("ab"), Value::from("c")], vec![Value::from("a"), Value::from("bc")]);
-        assert_ne!(sum(&[a.clone()]), sum(&[b.clone()]));
+        assert_ne!(sum(std::slice::from_ref(&a)), sum(std::slice::from_ref(&b)));
         assert_ne!(sum(&[vec![Value::Null]]), sum(&[vec![Value::from("")]]));
         assert_eq!(sum(&[a.clone(), b.clone()]), sum(&[b.clone(), a.clone()]));
         assert_ne!(sum(&[a.clone(), a.clone()]), sum(&[b.clone(), b]), "{a:?}");

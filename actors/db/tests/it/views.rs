@@ -161,9 +161,9 @@ async fn views_stay_as_they_are(world: World) {
 #[test]
 fn views_are_documented_column_by_column() {
     let page = include_str!("../../../../docs/operator-guide/database-views.md");
-    let (mut found, mut rows) = (Vec::<(String, Vec<String>)>::new(), page.lines());
+    let mut found = Vec::<(String, Vec<String>)>::new();
     let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
-    while let Some(line) = rows.next() {
+    for line in page.lines() {
         if line.starts_with("## `v1_") {
             found.push((quoted(line).expect("a name"), Vec::new()));
         } else if line.starts_with("## ") {
