@@ -157,7 +157,8 @@ fn reload_on_hangup(hangups: std::io::Result<Signal>, configurator: Front<Config
             crate::systemd::reloading();
             let wish = Reconfigure { from: From::Files, dry_run: false, who: "signal".to_owned(), act: None };
             match configurator.ask_within(RELOADED_WITHIN, wish).await {
-                Ok(outcome) => outcome.log(),
+                // the configurator has logged it
+                Ok(_) => {}
                 Err(AskError::Stopped) => return,
                 Err(error) => tracing::error!(%error, "the configuration was not reloaded"),
             }

@@ -157,11 +157,16 @@ impl Handler<Reconfigure> for Configurator {
 
     fn handle(&mut self, wish: Reconfigure, _: &mut Context<Self>) -> Self::Result {
         let shared = Arc::clone(&self.shared);
+        let (who, looks) = (wish.who.clone(), wish.dry_run);
         let work = async move {
-            match reconfigure(&shared, wish).await {
+            let outcome = match reconfigure(&shared, wish).await {
                 Ok(outcome) => outcome,
                 Err(why) => Outcome::Failed(format!("{why:#}")),
+            };
+            if !looks {
+                outcome.log(&who);
             }
+            outcome
         };
         AtomicResponse::new(Box::pin(work.into_actor(self)))
     }

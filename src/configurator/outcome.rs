@@ -74,14 +74,15 @@ impl Outcome {
         }
     }
 
-    /// For the log, when nobody waits for an answer.
-    pub fn log(&self) {
+    /// For the log: whoever reads it learns what is in force since when, and by whom.
+    pub fn log(&self, who: &str) {
         match self {
             Outcome::Refused { text, .. } => {
-                tracing::error!("the configuration was refused, the one in force stays\n{text}");
+                tracing::error!(who, "the configuration was refused, the one in force stays\n{text}");
             }
-            Outcome::Failed(why) => tracing::error!(%why, "the configuration was not reloaded"),
+            Outcome::Failed(why) => tracing::error!(who, %why, "the configuration was not reloaded"),
             Outcome::Told(told) => tracing::info!(
+                who,
                 configuration.number = told.number,
                 next_start = ?told.next_start,
                 "reloaded: {}",

@@ -120,6 +120,8 @@ fn a_bad_file_is_refused_whole_and_told_as_check_tells_it() {
     }
     assert!(said.contains("nothing was changed: the configuration in force stays"), "{said}");
     assert_eq!(farm.number(), 1);
+    let log = farm.master_log();
+    assert!(log.contains("the configuration was refused") && log.contains("unknown key `rnu`"), "{log}");
     assert!(farm.rest().try_get("/api/v2/builders/new").expect("an answer").status == 404);
     let health = farm.rest().try_get("/health").expect("the health").json();
     assert_eq!(health["status"], "degraded");
@@ -208,6 +210,47 @@ fn workers_come_and_go_and_the_others_keep_their_session() {
     assert!(farm.actor("session/w1").expect("a session")["handled"].as_u64() >= births);
     assert!(farm.is_connected("w1"));
     assert!(!farm.master_log().contains("a worker was lost"), "{}", farm.master_log());
+}
+
+#[test]
+fn a_policy_holds_from_the_reload_on_for_actors_that_live() {
+    let poller = "[change-sources.repo]\nkind = 'git-poller'\nrepository = '/nowhere'\ninterval = '1h'\n";
+    let farm = Farm::raise(&(SMALL.to_owned() + poller));
+    let before = farm.births();
+    let good = farm.config();
+    let policies = "[supervision.kinds.distributor]\nintensity = 1\nperiod = '10m'\n\
+                    backoff = { min = '1600ms', max = '1600ms' }\n\
+                    [supervision.kinds.git-poller]\ngrace = '200ms'\n";
+    farm.write_config(&(good + policies));
+    farm.reload();
+    assert_eq!(farm.births(), before, "nobody is restarted for it");
+    let policy = farm.actor("distributor").expect("it lives")["origins"]["backoff"].clone();
+    assert_eq!(policy, "[supervision.kinds.distributor]");
+
+    // grace: it is in a handler that never ends, and is cut off when the configuration no longer has it
+    farm.rehearse("hang change-source/repo");
+    eventually("the hang", || (farm.times_logged("hang", "change-source/repo") == 1).then_some(()));
+    farm.edit(poller, "");
+    let begun = Instant::now();
+    farm.reload();
+    assert!(farm.actor("change-source/repo").is_none());
+    assert!(begun.elapsed() < Duration::from_secs(8), "not the 10 s of before: {:?}", begun.elapsed());
+
+    // backoff, of which a part between half and all is waited
+    let exit = farm.trouble("panic", "distributor");
+    assert!(exit["back_ms"].as_f64() >= Some(790.0), "{exit}");
+
+    // intensity: the second end is one too many, and its supervisor fails
+    let builder = farm.births()["builder/linux"];
+    farm.trouble("panic", "distributor");
+    eventually("the escalation", || {
+        farm.master_log().contains("over 1 restarts of distributor within 10m").then_some(())
+    });
+    eventually("another birth of its siblings", || {
+        (farm.births().get("builder/linux") > Some(&builder)).then_some(())
+    });
+    let _agent = farm.agent("w1");
+    farm.expect_build(farm.force("linux", &json!({})), SUCCESS);
 }
 
 #[test]
