@@ -142,6 +142,12 @@ fn watched(master: &str, json: bool) -> Result<ExitCode> {
             }
             Err(error) => format!("{error:#}; trying again"),
         };
+        // looked at each time: windows are made larger and smaller
+        let window = terminal_size::terminal_size().filter(|_| terminal && !json);
+        let text = match window {
+            Some((width, height)) => tree::fit(&text, width.0.into(), height.0.into()),
+            None => text,
+        };
         let mut out = std::io::stdout().lock();
         if writeln!(out, "{clear}{}", text.trim_end()).and_then(|()| out.flush()).is_err() {
             return Ok(ExitCode::SUCCESS);
