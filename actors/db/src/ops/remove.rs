@@ -3,6 +3,7 @@
 //!
 //! Of several masters any may hold a source stamp in its memory, to use it in a new buildset. Those go only while this master is alone.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 
 use greenroom_model::ids::IdKind;
@@ -86,10 +87,10 @@ async fn removable(unit: &mut Unit<'_>, ids: Vec<i64>) -> Done<Vec<std::sync::Ar
     }
     let mut newest: BTreeMap<i64, i64> = BTreeMap::new();
     for build in &builds {
-        if !newest.contains_key(&build.builder.0) {
+        if let Entry::Vacant(entry) = newest.entry(build.builder.0) {
             let of_builder = [Cond::eq("builderid", build.builder.0)];
             let number = unit.tx.max(&BUILDS, "number", &of_builder).await?;
-            newest.insert(build.builder.0, number.unwrap_or_default());
+            entry.insert(number.unwrap_or_default());
         }
     }
     let waited_for = waited_for(unit, &builds).await?;

@@ -270,7 +270,7 @@ async fn ids_are_not_given_again() {
 }
 
 /// How long single writes take while builds are removed, beside what they take before: a thousand, or as many as
-/// `GREENROOM_REMOVE_BUILDS` says (the figures of the operator guide are for ten thousand, and a release build).
+/// `GREENROOM_REMOVE_BUILDS` says.
 #[actix_rt::test]
 async fn builds_are_not_delayed_while_many_are_removed() {
     let world = World::open(crate::world::Engine::Sqlite).await;
