@@ -134,6 +134,7 @@ fn assemble(mut parts: Parts, secrets: Secrets) -> Option<Settings> {
         secrets,
     };
     settings.database.url.resolve(&settings.master.data_dir);
+    settings.master.url.follow(settings.www.listen.0.port());
     Some(settings)
 }
 

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use greenroom_config::{DatabaseUrl, LoadOptions, Loaded, Settings, check, load, show};
+use greenroom_config::{DatabaseUrl, LoadOptions, Loaded, Settings, check, load, load_text, show};
 
 const BASE: &str = "
 [workers.w1]
@@ -80,6 +80,8 @@ fn without_any_file_there_are_the_defaults() {
     assert_eq!(settings.master.url.as_str(), "http://localhost:8010/");
     assert_eq!(settings.www.listen.to_string(), "127.0.0.1:8010");
     assert_eq!(settings.database.url, DatabaseUrl::Sqlite("greenroom-data/greenroom.db".into()));
+    let elsewhere = load_text("[www]\nlisten = '127.0.0.1:8123'", std::path::Path::new("")).unwrap();
+    assert_eq!(elsewhere.settings.master.url.as_str(), "http://localhost:8123/", "links lead to the page");
     let policy = settings.supervision.policy("build", "build/1");
     assert_eq!(policy.restart, greenroom_config::Restart::Transient);
     assert_eq!((policy.intensity, policy.period.to_string()), (5, "1m".to_owned()));

@@ -15,7 +15,7 @@ pub struct Master {
     pub name: Name,
     /// What the page calls this farm.
     pub title: String,
-    /// Where people and workers reach the page; links in messages begin with it.
+    /// Where people and workers reach the page; links in messages begin with it. The default has the port of `www.listen`.
     pub url: WebUrl,
     /// Directory for everything this master stores. Absolute, or relative to the file that says it.
     pub data_dir: PathBuf,

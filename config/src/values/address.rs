@@ -42,6 +42,13 @@ impl<'de> Deserialize<'de> for Name {
 pub struct WebUrl(String);
 
 impl WebUrl {
+    /// The built-in URL follows the port that is listened on: links in messages must lead somewhere.
+    pub(crate) fn follow(&mut self, port: u16) {
+        if self.0 == "http://localhost:8010/" && port != 0 {
+            self.0 = format!("http://localhost:{port}/");
+        }
+    }
+
     /// The URL, with `/` at its end.
     pub fn as_str(&self) -> &str {
         &self.0
