@@ -248,7 +248,8 @@ impl Tree {
 
 /// Starts who keeps the history short, by what is in force at each look.
 fn start_janitor(root: &Supervisor, data: &DataLayer, configuration: &Arc<Shared>) -> Front<Janitor> {
-    let (data, configuration, counts) = (data.retention(), Arc::clone(configuration), SharedCounts::default());
+    let (data, configuration, counts) =
+        (data.retention(), Arc::clone(configuration), SharedCounts::default());
     root.spawn(ChildSpec::new("janitor").permanent(), move |birth| {
         let configuration = Arc::clone(&configuration);
         let in_force = Arc::new(move || configuration.current().settings.retention.clone());

@@ -650,7 +650,10 @@ fn conditions_of_schedulers() {
         ))
     };
     let over = "(this condition is over `change`)";
-    check(filter("change.author.endsWith('@example.org') && change.files.exists(f, f.startsWith('src/'))"), &[]);
+    check(
+        filter("change.author.endsWith('@example.org') && change.files.exists(f, f.startsWith('src/'))"),
+        &[],
+    );
     check(filter("has(change.files) && change.properties.n > 3"), &[]);
     check(
         filter("chang.author == 'x'"),
@@ -689,6 +692,8 @@ fn conditions_of_schedulers() {
     );
     check(
         with("[schedulers.s]\nkind = 'force'\nbuilders = '*'\nfilter = { condition = 'true' }\n"),
-        &["4:1 unknown-key: unknown key `filter` in `schedulers.s` [filter] (there are: builders, button-name, label, reason, parameters, properties, kind)"],
+        &[
+            "4:1 unknown-key: unknown key `filter` in `schedulers.s` [filter] (there are: builders, button-name, label, reason, parameters, properties, kind)",
+        ],
     );
 }

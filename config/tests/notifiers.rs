@@ -75,9 +75,11 @@ fn the_name_of_a_matrix_stands_for_all_its_builders() {
     assert_eq!(told("'unit-l?nux'"), ["unit-l?nux", "unit-linux"], "still a glob");
     assert_eq!(told("'*'").len(), 5);
     // names of the matrix that look like globs match themselves alone
-    let text = text.replace("'linux', 'mac', 'l?nux'", "'l?nux', '[b]', '{c}'").replace("unit-extra", "unit-linux");
+    let text =
+        text.replace("'linux', 'mac', 'l?nux'", "'l?nux', '[b]', '{c}'").replace("unit-extra", "unit-linux");
     let text = format!("{text}{HOOK}url = 'https://h/'\nbuilders = 'unit'\n");
-    let wanted = load_text(&text, Path::new("/srv/ci")).unwrap().settings.notifiers["x"].options.builders.clone();
+    let wanted =
+        load_text(&text, Path::new("/srv/ci")).unwrap().settings.notifiers["x"].options.builders.clone();
     for name in ["unit-l?nux", "unit-[b]", "unit-{c}"] {
         assert!(wanted.matches(name), "{name}: {wanted:?}");
     }

@@ -17,8 +17,8 @@ use crate::actor::{Below, DataActor, Published};
 use crate::control::Control;
 use crate::error::DataError;
 use crate::listener::ListenerState;
-use crate::ro::{Ro, Shared, spawn_hub};
 use crate::retention::Retention;
+use crate::ro::{Ro, Shared, spawn_hub};
 use crate::rw::{Rw, new_write};
 
 /// How long the start waits for the first snapshot.

@@ -437,7 +437,11 @@ async fn generation(tx: &mut dyn WriteTx, now: Timestamp) -> Result<Option<i64>,
         Mark::Filling => Ok(None),
         mark @ Mark::BackupOf(old) => {
             let generation = generation::begin(tx, mark, now).await?;
-            tracing::info!(db.generation = generation, db.backup_of = old, "a backup begins a new generation");
+            tracing::info!(
+                db.generation = generation,
+                db.backup_of = old,
+                "a backup begins a new generation"
+            );
             Ok(Some(generation))
         }
     }

@@ -303,7 +303,9 @@ async fn a_clone_outside_the_builders_directory_is_never_removed() {
 #[actix_rt::test]
 async fn a_condition_decides_whether_a_step_runs() {
     let step = |name: &str, condition: &str| {
-        format!("[[builders.\"linux x\".steps]]\nname = \"{name}\"\nif = \"{condition}\"\nrun = [\"{name}\"]\n")
+        format!(
+            "[[builders.\"linux x\".steps]]\nname = \"{name}\"\nif = \"{condition}\"\nrun = [\"{name}\"]\n"
+        )
     };
     let steps = step("yes", "src.branch == 'main' && change.files.exists(f, f.startsWith('src/'))")
         + &step("where", "change.repository == 'https://x.org/r' && change.project == ''")
