@@ -1,7 +1,7 @@
 //! From what the outbox stores to what a message says.
 //!
 //! It happens when a message is sent, off the path of builds, and reads a bounded amount: the builds before it on its branch (see
-//! [`super::history`]), its steps, one log's end, the changes in between.
+//! `history`), its steps, one log's end, the changes in between.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

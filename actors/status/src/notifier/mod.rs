@@ -2,7 +2,7 @@
 //!
 //! It has two tasks. The *intake* follows events, decides, and puts rows into the outbox in one write with its clock: each event is
 //! taken exactly once. The *sender* takes what is due, writes the message, hands it to the [`Transport`] and records what came of
-//! it: each message is sent at least once. Between them is the [`outbox`], a view of the rows. Neither is ever waited for by a build.
+//! it: each message is sent at least once. Between them is the `outbox`, a view of the rows. Neither is ever waited for by a build.
 //!
 //! | file | what it is about |
 //! |---|---|
