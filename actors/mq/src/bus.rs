@@ -149,7 +149,6 @@ pub struct BusLink {
     front: Front<Self>,
     head: watch::Sender<Option<Head>>,
     gauge: Arc<Gauge>,
-    backoff: fn() -> f64,
 }
 
 impl BusLink {
@@ -164,7 +163,6 @@ impl BusLink {
             front: birth.front(),
             head: watch::Sender::new(None),
             gauge: Arc::default(),
-            backoff: jitter,
         }
     }
 
@@ -202,8 +200,8 @@ impl Actor for BusLink {
                 gauge: gauge.clone(),
             }
         };
-        let (url, gauge, backoff) = (self.url.clone(), self.gauge.clone(), self.backoff);
-        self.tasks.spawn(keep_connected(url, wire, gauge, backoff), LinkEnded);
+        let (url, gauge) = (self.url.clone(), self.gauge.clone());
+        self.tasks.spawn(keep_connected(url, wire, gauge), LinkEnded);
     }
 }
 
@@ -252,7 +250,7 @@ impl Handler<LinkEnded> for BusLink {
     }
 }
 
-async fn keep_connected(url: BusUrl, wire: impl Fn() -> Wire, gauge: Arc<Gauge>, jitter: fn() -> f64) {
+async fn keep_connected(url: BusUrl, wire: impl Fn() -> Wire, gauge: Arc<Gauge>) {
     let mut wait = BACKOFF.0;
     let mut told = false;
     loop {

@@ -3,7 +3,7 @@
 use greenroom_model::Results;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Url};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The state of a build as a forge shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,20 @@ pub(super) struct Call {
     pub path: Vec<String>,
     /// What is sent.
     pub body: Option<Value>,
+}
+
+impl Call {
+    /// A status below its repository, in the form of GitHub, which others took over; `state` is the forge's own word.
+    pub fn of_status(mut repository: Vec<String>, status: &Status<'_>, state: &'static str) -> Self {
+        repository.extend(["statuses".to_owned(), status.revision.to_owned()]);
+        let body = json!({
+            "state": state,
+            "context": status.context,
+            "description": status.description,
+            "target_url": status.url,
+        });
+        Self { method: Method::POST, path: repository, body: Some(body) }
+    }
 }
 
 /// One sort of forge. To add one: a file with an implementation, an arm in [`super::CommitStatusTransport::new`], and a kind in the

@@ -2,7 +2,6 @@
 
 use greenroom_model::Results;
 use reqwest::Method;
-use serde_json::json;
 
 use super::forge::{Call, Forge, State, Status};
 
@@ -23,15 +22,7 @@ impl Forge for Gitea {
     }
 
     fn call(&self, status: &Status<'_>) -> Call {
-        let mut path = repository(status.repository);
-        path.extend(["statuses".to_owned(), status.revision.to_owned()]);
-        let body = json!({
-            "state": word(status.state),
-            "context": status.context,
-            "description": status.description,
-            "target_url": status.url,
-        });
-        Call { method: Method::POST, path, body: Some(body) }
+        Call::of_status(repository(status.repository), status, word(status.state))
     }
 
     fn trial(&self, path: Option<&str>) -> Call {
