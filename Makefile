@@ -14,7 +14,7 @@ sysusersdir := $(PREFIX)/lib/sysusers.d
 mandir := $(PREFIX)/share/man/man1
 docdir := $(PREFIX)/share/doc/greenroom
 
-.PHONY: help demo test build dev lint bench ui setup install uninstall reference clean
+.PHONY: help demo test faults build dev lint bench ui setup install uninstall reference clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ test: setup ## all tests: unit, conformance, stories, end to end with the stock 
 	cargo build --locked
 	cargo test --workspace --locked
 	GREENROOM_BINARY=$(CURDIR)/target/debug/greenroom node --test --test-concurrency=1 tests/e2e/*.test.mjs
+
+faults: setup ## the guarantees of docs/guarantees.md at their full figures: hours (ARGS="g16" for one, GREENROOM_SEED=N to repeat)
+	cargo build --locked
+	GREENROOM_FAULTS=full cargo test --locked -p greenroom --test guarantees -- --nocapture --test-threads=1 $(ARGS)
 
 dev: ui ## a master over config/samples/minimal.toml, debug build
 	cargo run -- master --config config/samples/minimal.toml

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::buses::Server;
 use crate::databases;
-use crate::harness::{Farm, Plan, SUCCESS, patience};
+use crate::harness::{Farm, SUCCESS, member, patience};
 
 const BUILDER: &str = r#"
 [workers.w1]
@@ -21,16 +21,6 @@ run = "true"
 "#;
 
 const FORCE: &str = "[schedulers.force]\nkind = \"force\"\nbuilders = \"*\"\n";
-
-fn master(name: &str, database: &str, bus: &str, more: &str) -> Farm {
-    let config = format!("[database]\nurl = \"{database}\"\n[mq]\nurl = \"{bus}\"\n{BUILDER}{more}");
-    let mut farm = Plan::new(&config).lay_out();
-    let layer = farm.path("farm.d");
-    std::fs::create_dir(&layer).expect("a directory");
-    std::fs::write(layer.join("name.toml"), format!("[master]\nname = \"{name}\"\n")).expect("a layer");
-    farm.start();
-    farm
-}
 
 /// Somebody who follows the ends of builds at one master by long polls.
 struct Follower<'a> {
@@ -79,8 +69,8 @@ fn build(farm: &Farm, count: usize) {
 
 fn what_one_master_does_the_other_tells_with_and_without_the_bus(kind: &'static str) {
     let (bus, database) = (Server::start("nats"), databases::fresh(kind));
-    let one = master("one", &database, &bus.url, FORCE);
-    let two = master("two", &database, &bus.url, "");
+    let one = member("one", &database, &bus.url, &format!("{BUILDER}{FORCE}"));
+    let two = member("two", &database, &bus.url, BUILDER);
     for farm in [&one, &two] {
         patience(Duration::from_secs(20), "the link", || link(farm)["connected"].as_bool().filter(|it| *it));
     }

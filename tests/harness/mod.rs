@@ -3,6 +3,7 @@
 mod actors;
 mod agent;
 mod builds;
+mod cluster;
 mod farm;
 mod feed;
 mod git;
@@ -17,6 +18,7 @@ mod wait;
 
 pub use agent::Agent;
 pub use builds::{CANCELLED, EXCEPTION, FAILURE, RETRY, SUCCESS, WARNINGS, eight_builders, force_once};
+pub use cluster::member;
 pub use farm::{Farm, Plan, binary, free_port};
 pub use git::Repository;
 pub use irc::{IrcServer, Reader};
