@@ -63,6 +63,9 @@ pub enum OpenError {
     /// A copy into the database broke off, or is under way.
     #[error("the database holds an unfinished copy: let `greenroom copy-db` end, or run it again")]
     HalfCopied,
+    /// Other masters that start at the same moment were faster, each time.
+    #[error("many masters start on this database at once; start this one again")]
+    Contended,
     /// There is no way back to an older schema.
     #[error("the database has schema {found}; there is no way back to {wanted}")]
     Back {
@@ -381,35 +384,69 @@ fn failed(error: impl std::fmt::Display) -> OpenError {
     OpenError::Failed(error.to_string())
 }
 
+/// Why a place was not taken.
+enum NotTaken {
+    /// Another master starts at the same moment; nothing is written.
+    Faster,
+    For(OpenError),
+}
+
+impl From<EngineError> for NotTaken {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Conflict(_) => NotTaken::Faster,
+            error => NotTaken::For(failed(error)),
+        }
+    }
+}
+
 impl Place {
-    /// Takes the master's row in one transaction, which also announces that the master started.
+    /// Takes the master's row, again while others that start at the same moment are faster.
     async fn take(
         engine: &dyn Engine,
         logs: &dyn LogStore,
         name: &str,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
-        let mut tx = engine.write().await.map_err(failed)?;
-        let generation = generation(&mut *tx, now).await.map_err(failed)?.ok_or(OpenError::HalfCopied)?;
+        for pause in [10, 30, 100, 300, 1_000] {
+            match Self::take_once(engine, logs, name, now).await {
+                Ok(place) => return Ok(place),
+                Err(NotTaken::For(error)) => return Err(error),
+                Err(NotTaken::Faster) => tokio::time::sleep(Duration::from_millis(pause)).await,
+            }
+        }
+        Err(OpenError::Contended)
+    }
+
+    /// Takes the master's row in one transaction, which also announces that the master started.
+    async fn take_once(
+        engine: &dyn Engine,
+        logs: &dyn LogStore,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Self, NotTaken> {
+        let mut tx = engine.write().await?;
+        let generation = generation(&mut *tx, now).await?.ok_or(NotTaken::For(OpenError::HalfCopied))?;
         let ids = IdAllocator::empty();
-        let reserved = first_ids(&mut *tx, name).await.map_err(failed)?;
+        let reserved = first_ids(&mut *tx, name).await?;
         let found = Select::from(&MASTERS).filter(Cond::eq("name", name));
-        let known = load::<Master>(&mut *tx, &found).await.map_err(failed)?.into_iter().next();
+        let known = load::<Master>(&mut *tx, &found).await?.into_iter().next();
         let (master, head) = match known {
             Some(known) => {
-                let head = take_over(&mut *tx, known.id).await.map_err(failed)?;
-                (known.id, head.ok_or_else(|| OpenError::NameInUse(name.to_owned()))?)
+                let head = take_over(&mut *tx, known.id).await?;
+                (known.id, head.ok_or_else(|| NotTaken::For(OpenError::NameInUse(name.to_owned())))?)
             }
-            None => add_master(&mut *tx, name, now).await.map_err(failed)?,
+            None => add_master(&mut *tx, name, now).await?,
         };
-        logs.claim(&mut *tx, master, head.epoch).await.map_err(failed)?;
+        logs.claim(&mut *tx, master, head.epoch).await?;
         let mut cache = Cache::default();
         let mut unit = Unit::new(&mut *tx, &mut cache, master, &ids);
         unit.at = now;
-        start_master(&mut unit, head.epoch).await.map_err(|fault| failed(format!("{fault:?}")))?;
-        let events = unit.flush(head, now).await.map_err(failed)?;
-        let events = events.ok_or_else(|| failed("the master's row was taken"))?;
-        tx.commit().await.map_err(failed)?;
+        let started = start_master(&mut unit, head.epoch).await;
+        started.map_err(|fault| NotTaken::For(failed(format!("{fault:?}"))))?;
+        let events = unit.flush(head, now).await?;
+        let events = events.ok_or_else(|| NotTaken::For(failed("the master's row was taken")))?;
+        tx.commit().await?;
         for (kind, first, end) in reserved {
             ids.add(kind, first, end);
         }

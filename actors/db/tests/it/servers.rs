@@ -22,6 +22,7 @@ servers!(
     the_place_of_a_live_master_is_refused_and_that_of_a_dead_one_taken_at_once,
     ids_have_no_gaps_over_a_restart_unless_masters_share_them,
     log_text_of_a_master_that_was_taken_over_is_refused,
+    masters_that_start_at_the_same_moment_all_get_their_places,
 );
 
 fn options(world_url: &str) -> DatabaseOptions {
@@ -44,6 +45,14 @@ async fn open(options: DatabaseOptions, name: &str) -> Result<World, OpenError> 
 /// Another master on a world's database.
 async fn other(world: &World, name: &str) -> World {
     open(options(&world.url), name).await.unwrap()
+}
+
+async fn masters_that_start_at_the_same_moment_all_get_their_places(world: World) {
+    let names = ["a", "b", "c", "d"];
+    let started = names.map(|name| open(options(&world.url), name));
+    let worlds = futures_util::future::try_join_all(started).await.unwrap();
+    let masters: HashSet<_> = worlds.iter().map(|it| it.store.master()).collect();
+    assert_eq!(masters.len(), names.len());
 }
 
 async fn two_masters_claim_each_request_once(world: World) {
