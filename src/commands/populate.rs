@@ -1,24 +1,32 @@
-//! `greenroom populate`: a history to measure on, made through the same writes that real builds make.
+//! `greenroom populate`: fills a stopped master's database with a history to measure on.
+//!
+//! The builds are made by the operations that real builds make, in the same order, but thousands in one commit
+//! ([`greenroom_db::Filling`]): what they leave is what real builds leave.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-use greenroom_data::{DataError, DataLayer, DataOptions, Rw};
+use greenroom_db::{Filling, Store};
+use greenroom_model::ids::IdKind;
 use greenroom_model::write::*;
 use greenroom_model::*;
-use greenroom_runtime::{Dice, Runtime};
-use tokio::time::sleep;
+use greenroom_runtime::Runtime;
 
 use super::ConfigFiles;
 use crate::lifecycle::database_url;
 
-/// Builds in one write.
-const BUILDS_A_WRITE: u64 = 10;
-/// Writes under way at once.
-const WRITES_AT_ONCE: usize = 8;
+/// Changes and builds in one commit: so many that an fsync counts for nothing, and so few that they are held in memory with ease.
+const ITEMS_A_COMMIT: i64 = 4_000;
+/// The history ends so long ago, and is at most so long.
+const ENDED_AGO: i64 = 60 * SECOND;
+const LONGEST: i64 = 30 * 86_400 * SECOND;
+/// From one build to the next, if that is not too long in all.
+const PAUSE: i64 = 60 * SECOND;
+const SECOND: i64 = 1_000_000;
+/// How long the statements that gather a server's statistics may take.
+const STATISTICS_WITHIN: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 /// How much.
 #[derive(Args)]
@@ -27,13 +35,42 @@ pub struct Options {
     files: ConfigFiles,
     /// Finished builds.
     #[arg(long)]
-    builds: u64,
-    /// Steps of each, with an empty log each.
+    builds: u32,
+    /// Steps of each.
     #[arg(long, default_value_t = 5)]
-    steps: u64,
-    /// Changes.
+    steps: u16,
+    /// Changes, which the builds are of by turns.
     #[arg(long, default_value_t = 1_000)]
-    changes: u64,
+    changes: u32,
+    /// Logs of each step, empty.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    logs: u8,
+}
+
+impl Options {
+    /// What must be the same when a filling that was broken off goes on.
+    fn plan(&self) -> String {
+        format!("b{} s{} c{} l{}", self.builds, self.steps, self.changes, self.logs)
+    }
+
+    fn items(&self) -> i64 {
+        i64::from(self.changes) + i64::from(self.builds)
+    }
+
+    /// So many ids of each kind are needed.
+    fn ids(&self) -> Vec<(IdKind, i64)> {
+        let (builds, changes) = (i64::from(self.builds), i64::from(self.changes));
+        let steps = builds * i64::from(self.steps);
+        vec![
+            (IdKind::Change, changes),
+            (IdKind::SourceStamp, changes + 1),
+            (IdKind::Buildset, builds),
+            (IdKind::BuildRequest, builds),
+            (IdKind::Build, builds),
+            (IdKind::Step, steps),
+            (IdKind::Log, steps * i64::from(self.logs)),
+        ]
+    }
 }
 
 /// Fills the database of a stopped master.
@@ -42,103 +79,126 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let Some(loaded) = options.files.clone().load()? else { return Ok(ExitCode::FAILURE) };
     let settings = loaded.settings;
     actix_rt::System::new().block_on(async move {
-        let runtime = Runtime::builder().dice(Dice::from_os()).build();
-        let data = DataOptions {
-            database_url: database_url(&settings)?,
-            data_dir: settings.master.data_dir.clone(),
-            bus: None,
-            master_name: settings.master.name.to_string(),
-        };
-        let layer =
-            DataLayer::start(&runtime.root(), data).await.context("failed to start the data layer")?;
-        greenroom_process::configure(&layer.rw(), &settings)
-            .await
-            .context("failed to store the configuration")?;
-        let filler = Filler::new(layer.rw(), options.steps)?;
-        let changes = stream::iter(0..options.changes).map(|n| filler.change(n));
-        changes.buffer_unordered(64).try_collect::<()>().await?;
-        let writes = (0..options.builds).step_by(BUILDS_A_WRITE as usize);
-        let writes = stream::iter(writes).map(|n| filler.builds(n, BUILDS_A_WRITE.min(options.builds - n)));
-        writes.buffer_unordered(WRITES_AT_ONCE).try_collect::<()>().await?;
-        println!("{} builds of {} steps, {} changes", options.builds, options.steps, options.changes);
-        layer.stop(Duration::from_secs(30)).await;
+        let runtime = Runtime::builder().build();
+        let now = || Timestamp(runtime.now_micros());
+        let mut database = database_url(&settings)?;
+        database.statement_timeout = STATISTICS_WITHIN;
+        let store = Store::open(database, &settings.master.data_dir, settings.master.name.as_ref(), now());
+        let store = store.await.context("failed to open the database")?;
+        let mut filling = Filling::begin(store, &options.plan(), options.items(), &options.ids()).await?;
+        let configured = Op::Configure(Box::new(greenroom_process::configuration(&settings)));
+        filling.commit(0, &[(now(), configured)], now()).await?;
+        let begun = Instant::now();
+        let missing = filling.left();
+        fill(&options, &mut filling, &now).await?;
+        filling.end(now()).await?;
+        let rate = missing as f64 / begun.elapsed().as_secs_f64();
+        println!(
+            "{} builds of {} steps, {} changes; {rate:.0} of them a second",
+            options.builds, options.steps, options.changes
+        );
         Ok(ExitCode::SUCCESS)
     })
 }
 
-struct Filler {
-    rw: Rw,
-    steps: u64,
-    builders: Vec<BuilderId>,
-    workers: Vec<WorkerId>,
+/// Does all that is left to do.
+async fn fill(options: &Options, filling: &mut Filling, now: &impl Fn() -> Timestamp) -> Result<()> {
+    let (builders, workers) = filling.configured().await?;
+    if builders.is_empty() || workers.is_empty() {
+        bail!("the configuration has no builder or no worker");
+    }
+    let pause = PAUSE.min(LONGEST / i64::from(options.builds).max(1));
+    let history = History { options, builders, workers, end: now().0 - ENDED_AGO, pause };
+    let mut ops = Vec::new();
+    while filling.left() > 0 {
+        let first = options.items() - filling.left();
+        let count = filling.left().min(ITEMS_A_COMMIT);
+        for item in first..first + count {
+            history.item(item, filling, &mut ops)?;
+        }
+        filling.commit(count, &ops, now()).await?;
+        ops.clear();
+    }
+    Ok(())
 }
 
-impl Filler {
-    fn new(rw: Rw, steps: u64) -> Result<Self> {
-        let hot = rw.ro().hot();
-        let builders: Vec<_> = hot.builders.values().map(|b| b.id).collect();
-        let workers: Vec<_> = hot.workers.values().map(|w| w.id).collect();
-        if builders.is_empty() || workers.is_empty() {
-            bail!("the configuration has no builder or no worker");
+/// What is made: first the changes, then the builds, evenly over the time.
+struct History<'a> {
+    options: &'a Options,
+    builders: Vec<BuilderId>,
+    workers: Vec<WorkerId>,
+    /// When the last build ends.
+    end: i64,
+    /// From one build to the next.
+    pause: i64,
+}
+
+/// Operations with their times.
+type Ops = Vec<(Timestamp, Op)>;
+
+impl History<'_> {
+    fn item(&self, item: i64, filling: &Filling, ops: &mut Ops) -> Result<()> {
+        let changes = i64::from(self.options.changes);
+        match item - changes {
+            before if before < 0 => self.change(item, filling, ops),
+            build => self.build(build, filling, ops),
         }
-        Ok(Self { rw, steps, builders, workers })
     }
 
-    /// A new id; ids come in blocks, which are used up faster here than anywhere else.
-    async fn id<I: AllocatedId>(&self) -> Result<I> {
-        loop {
-            match self.rw.new_id() {
-                Ok(id) => return Ok(id),
-                Err(DataError::Unavailable { .. }) => sleep(Duration::from_millis(1)).await,
-                Err(error) => return Err(error.into()),
-            }
+    /// When a build of a number is asked for; below 0: before the first.
+    fn time(&self, build: i64) -> i64 {
+        let whole = 2 + 2 * i64::from(self.options.steps);
+        self.end - whole * SECOND - (i64::from(self.options.builds) - build) * self.pause
+    }
+
+    fn stamp(&self, n: i64) -> NewSourceStamp {
+        NewSourceStamp {
+            branch: Some("main".into()),
+            revision: (self.options.changes > 0).then(|| format!("{n:040x}")),
+            repository: "https://example.org/repository".into(),
+            ..NewSourceStamp::default()
         }
     }
 
-    async fn change(&self, n: u64) -> Result<()> {
+    fn change(&self, n: i64, filling: &Filling, ops: &mut Ops) -> Result<()> {
+        let at = Timestamp(self.time(n - i64::from(self.options.changes)));
+        let NewSourceStamp { branch, revision, repository, codebase, project, .. } = self.stamp(n);
         let change = NewChange {
-            id: self.id().await?,
+            id: filling.id()?,
             origin: ChangeOrigin::Manual,
             author: "Ada <ada@example.org>".into(),
             committer: None,
             comments: format!("Change {n}"),
-            branch: Some("main".into()),
-            revision: Some(format!("{n:040x}")),
+            branch,
+            revision,
             revlink: None,
-            when: self.rw.now(),
+            when: at,
             category: None,
-            repository: "https://example.org/repository".into(),
-            codebase: String::new(),
-            project: String::new(),
+            repository,
+            codebase,
+            project,
             files: vec![format!("src/file{}.c", n % 100)],
             properties: Properties::new(),
         };
-        self.rw.write(vec![Op::AddChange(Box::new(change))]).await?;
+        ops.push((at, Op::AddChange(Box::new(change))));
         Ok(())
     }
 
-    async fn builds(&self, first: u64, count: u64) -> Result<()> {
-        let mut ops = Vec::new();
-        for n in first..first + count {
-            self.build(n, &mut ops).await?;
-        }
-        self.rw.write(ops).await?;
-        Ok(())
-    }
-
-    async fn build(&self, n: u64, ops: &mut Vec<Op>) -> Result<()> {
-        let builder = self.builders[n as usize % self.builders.len()];
-        let worker = self.workers[n as usize % self.workers.len()];
-        let (request, build) = (self.id().await?, self.id().await?);
+    fn build(&self, n: i64, filling: &Filling, ops: &mut Ops) -> Result<()> {
+        let at = self.time(n);
+        let pick = usize::try_from(n).unwrap_or_default();
+        let builder = self.builders[pick % self.builders.len()];
+        let worker = self.workers[pick % self.workers.len()];
+        let (request, build): (_, BuildId) = (filling.id()?, filling.id()?);
+        let stamp = self.stamp(n % i64::from(self.options.changes).max(1));
         let text = |value: &str, source: &str| Property(value.into(), source.to_owned());
         let properties = Properties::from([
             ("branch".to_owned(), text("main", "Build")),
-            ("revision".to_owned(), text(&format!("{n:040x}"), "Build")),
+            ("revision".to_owned(), text(stamp.revision.as_deref().unwrap_or_default(), "Build")),
             ("owner".to_owned(), text("ada@example.org", "Force Build Form")),
         ]);
-        let stamp = NewSourceStamp { branch: Some("main".into()), ..NewSourceStamp::default() };
-        ops.push(Op::AddBuildset(Box::new(NewBuildset {
-            id: self.id().await?,
+        let set = NewBuildset {
+            id: filling.id()?,
             requests: vec![(request, builder)],
             sourcestamps: vec![StampRef::New(stamp)],
             reason: format!("populated {n}"),
@@ -149,25 +209,54 @@ impl Filler {
             scheduler: Some("force".into()),
             parent: None,
             rebuilt_build: None,
-        })));
-        let state_string = "starting".to_owned();
-        ops.push(Op::StartBuild(Box::new(NewBuild { id: build, request, worker, state_string, properties })));
-        for number in 0..self.steps as i64 {
-            let (step, log) = (self.id().await?, self.id().await?);
-            ops.push(Op::AddStep { id: step, build, number, name: format!("step{number}"), hidden: false });
-            ops.push(Op::StartStep { step, state_string: "running".into() });
-            ops.push(Op::AddLog { id: log, step, name: "stdio".into(), kind: LogKind::Stdio });
-            ops.push(Op::FinishLog { log, num_lines: 0 });
-            ops.push(Op::FinishStep {
-                step,
-                results: Results::Success,
-                state_string: "done".into(),
-                hidden: false,
-            });
-        }
+        };
+        ops.push((Timestamp(at), Op::AddBuildset(Box::new(set))));
+        let started = Timestamp(at + SECOND);
+        let state_string = "building".to_owned();
+        let new = NewBuild { id: build, request, worker, state_string, properties };
+        ops.push((started, Op::StartBuild(Box::new(new))));
         // One in ten fails, so that lists look like lists.
         let results = if n % 10 == 9 { Results::Failure } else { Results::Success };
-        ops.push(Op::FinishBuild { build, results, state_string: format!("build {results}") });
+        let ended = self.steps(build, results, started.0, filling, ops)?;
+        let state_string = match results {
+            Results::Success => "build successful".to_owned(),
+            other => format!("failed ({other})"),
+        };
+        ops.push((ended, Op::FinishBuild { build, results, state_string }));
         Ok(())
+    }
+
+    /// The steps of a build one after the other, of which the last has its result; answers when it ends.
+    fn steps(
+        &self,
+        build: BuildId,
+        results: Results,
+        started: i64,
+        filling: &Filling,
+        ops: &mut Ops,
+    ) -> Result<Timestamp> {
+        let steps = i64::from(self.options.steps);
+        let ids = (0..steps).map(|_| Ok(filling.id()?)).collect::<Result<Vec<StepId>>>()?;
+        for (number, id) in (0..).zip(&ids) {
+            let (id, name) = (*id, format!("step{number}"));
+            ops.push((Timestamp(started), Op::AddStep { id, build, number, name, hidden: false }));
+        }
+        let mut at = Timestamp(started);
+        for (number, step) in (0..).zip(ids) {
+            ops.push((at, Op::StartStep { step, state_string: "running".into() }));
+            let log = if self.options.logs > 0 { Some(filling.id()?) } else { None };
+            if let Some(id) = log {
+                ops.push((at, Op::AddLog { id, step, name: "stdio".into(), kind: LogKind::Stdio }));
+                ops.push((at, Op::SetStepCommand { step, command: format!("{:032x}", id.0) }));
+            }
+            at = Timestamp(at.0 + 2 * SECOND);
+            if let Some(log) = log {
+                ops.push((at, Op::FinishLog { log, num_lines: 0 }));
+            }
+            let results = if number + 1 == steps { results } else { Results::Success };
+            let state_string = format!("'true' ({results})");
+            ops.push((at, Op::FinishStep { step, results, state_string, hidden: false }));
+        }
+        Ok(at)
     }
 }

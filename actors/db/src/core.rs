@@ -213,14 +213,8 @@ impl Core {
         if let Some(head) = self.head {
             return Ok(head);
         }
-        let select = Select::from(&MASTER_HEADS).filter(Cond::eq("masterid", self.store.0.master.0));
-        let row = tx.select(&select).await?.into_iter().next().ok_or(Failure::Fenced)?;
-        let mut fields = Fields::new(&MASTER_HEADS, row);
-        fields.skip();
-        let head = Head { epoch: fields.int()?, seq: fields.int()? };
-        if head.epoch != self.store.0.epoch {
-            return Err(Failure::Fenced);
-        }
+        let store = &self.store.0;
+        let head = Head::of(tx, store.master, store.epoch).await?.ok_or(Failure::Fenced)?;
         self.head = Some(head);
         Ok(head)
     }

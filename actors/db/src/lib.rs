@@ -6,6 +6,7 @@
 pub mod copy;
 mod core;
 mod engine;
+mod fill;
 mod ids;
 mod logs;
 mod messages;
@@ -22,6 +23,7 @@ mod store;
 mod work;
 mod writer;
 
+pub use fill::{FillError, Filling};
 pub use engine::migrate::{Migrated, Upto};
 pub use ids::{Exhausted, IdAllocator};
 pub use logs::{LogReader, LogWriter};

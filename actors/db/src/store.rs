@@ -543,6 +543,9 @@ fn table_of(kind: IdKind) -> &'static Table {
 /// that ids have no gaps over a restart: what an earlier process of this name had reserved it can use no more.
 async fn first_ids(tx: &mut dyn WriteTx, name: &str) -> Result<Vec<(IdKind, i64, i64)>, EngineError> {
     let mut next = counters(tx).await?;
+    if let Some((plan, left)) = next.iter().find(|(kind, _)| kind.starts_with(crate::fill::MARK)) {
+        tracing::warn!(db.plan = plan, db.left = left, "the database is filled only in part: a filling was broken off");
+    }
     // Looked for after the counters are read: a master that is new since then has moved them, which the condition below tells.
     let others = Select::from(&MASTERS).filter(Cond::is("name", crate::engine::Comparison::Ne, name));
     let alone = tx.count(&others).await? == 0;

@@ -36,4 +36,4 @@ pub use messages::WhyWaiting;
 pub use outside::Outside;
 pub use runner::CommandRunner;
 pub use schedulers::{AnyBranch, ChangeScheduler, ForceScheduler, SingleBranch};
-pub use setup::{configure, configure_with};
+pub use setup::{configuration, configure, configure_with};

@@ -154,7 +154,7 @@ impl Setups {
 }
 
 /// The part of a configuration that the database knows.
-fn configuration(settings: &Settings) -> write::Configuration {
+pub fn configuration(settings: &Settings) -> write::Configuration {
     let builders = settings.builders.iter().map(|(name, builder)| write::ConfiguredBuilder {
         name: name.clone(),
         description: builder.options.description.clone(),

@@ -135,7 +135,13 @@ impl Server for MySql {
     const DIALECT: Dialect = SQL;
     const BEGIN_READ: &'static str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
     const BEGIN_WRITE: &'static str = "START TRANSACTION READ WRITE";
+    const WAS_FILLED: &'static [&'static str] = &[
+        "SET max_statement_time = 0",
+        "ANALYZE TABLE builds, steps, logs, build_properties, buildrequests, buildsets, buildset_sourcestamps, changes, sourcestamps",
+    ];
     const SUM: (&'static str, &'static str) = ("CAST(coalesce(sum(", "), 0) AS SIGNED)");
+
+    const NOW: &'static str = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)";
 
     fn kind(error: &dyn DatabaseError) -> Kind {
         let number = error.try_downcast_ref::<MySqlDatabaseError>().map_or(0, MySqlDatabaseError::number);

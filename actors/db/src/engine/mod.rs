@@ -18,6 +18,7 @@ mod sql;
 pub(crate) mod sqlite;
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -209,6 +210,11 @@ pub trait Engine: Send + Sync {
         Ok(Some(Box::new(())))
     }
 
+    /// Takes note of how much there is now: a server plans by statistics, which it would otherwise gather some time later.
+    async fn was_filled(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Whether the database's server is away, as it changes; none: there is no server.
     fn away(&self) -> Option<watch::Receiver<Option<Away>>> {
         None
@@ -235,6 +241,13 @@ pub trait ReadTx: Send {
         column: &'static str,
         conds: &[Cond],
     ) -> Result<i64, EngineError>;
+
+    /// The time by the database's clock, in microseconds since 1970: the one clock by which leases are judged. A database
+    /// without a server has that of this process.
+    async fn now(&mut self) -> Result<i64, EngineError> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
 }
 
 /// A transaction that writes. Dropped without a commit it leaves nothing.

@@ -117,7 +117,10 @@ impl Server for Postgres {
     const DIALECT: Dialect = SQL;
     const BEGIN_READ: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
     const BEGIN_WRITE: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+    const WAS_FILLED: &'static [&'static str] = &["SET statement_timeout = 0", "VACUUM (ANALYZE)"];
     const SUM: (&'static str, &'static str) = ("coalesce(sum(", "), 0)::bigint");
+
+    const NOW: &'static str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
     fn kind(error: &dyn DatabaseError) -> Kind {
         let code = error.code().unwrap_or_default();

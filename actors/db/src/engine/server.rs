@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::gate::Gate;
 use super::sql::{Dialect, Sql};
 use super::*;
+use crate::schema::MASTER_HEADS;
 
 /// Connections that write: the DbWriter's, the LogWriter's, and one in reserve.
 pub const WRITERS: u32 = 3;
@@ -37,6 +38,10 @@ pub trait Server: sqlx::Database<QueryResult: Send> {
     const DIALECT: Dialect;
     const BEGIN_READ: &'static str;
     const BEGIN_WRITE: &'static str;
+    /// Statements that gather statistics, on a connection that is closed afterwards.
+    const WAS_FILLED: &'static [&'static str];
+    /// The time of the statement in microseconds since 1970.
+    const NOW: &'static str;
 
     fn kind(error: &dyn DatabaseError) -> Kind;
     fn query(sql: Sql<'_>) -> Query<'static, Self, Self::Arguments>;
@@ -96,6 +101,10 @@ macro_rules! engine {
 
             async fn presence(&self, name: &str) -> Result<Option<Box<dyn Send + Sync>>, EngineError> {
                 Ok(self.0.presence(name).await?.map(|presence| Box::new(presence) as _))
+            }
+
+            async fn was_filled(&self) -> Result<(), EngineError> {
+                self.0.was_filled().await
             }
 
             fn away(&self) -> Option<watch::Receiver<Option<Away>>> {
@@ -233,6 +242,15 @@ where
         Ok(Some(Presence(keeper)))
     }
 
+    /// Has the server gather its statistics.
+    pub async fn was_filled(&self) -> Result<(), EngineError> {
+        let mut connection = self.connection().await?;
+        for text in DB::WAS_FILLED {
+            DB::command(&mut connection, text).await.map_err(|error| told::<DB>(&error).0)?;
+        }
+        connection.close().await.map_err(|error| told::<DB>(&error).0)
+    }
+
     /// A connection apart from the pools.
     pub async fn connection(&self) -> Result<DB::Connection, EngineError> {
         let connecting = <DB::Connection as Connection>::connect_with(&self.options);
@@ -368,6 +386,11 @@ impl<DB: Server> ReadTx for Tx<DB> {
         let (before, after) = DB::SUM;
         let sql = Sql::aggregate(DB::DIALECT, table, before, Some(column), after, conds);
         Ok(self.number(sql).await?.unwrap_or(0))
+    }
+
+    async fn now(&mut self) -> Result<i64, EngineError> {
+        let sql = Sql::new(DB::DIALECT, &MASTER_HEADS, DB::NOW);
+        self.number(sql).await?.ok_or_else(|| EngineError::Damaged("the database tells no time".into()))
     }
 }
 

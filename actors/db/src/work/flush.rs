@@ -15,6 +15,23 @@ pub struct Head {
     pub seq: i64,
 }
 
+impl Head {
+    /// A master's head; none: it has another epoch, or there is none.
+    pub async fn of(tx: &mut dyn WriteTx, master: MasterId, epoch: i64) -> Result<Option<Self>, EngineError> {
+        let select = Select::from(&MASTER_HEADS).filter(Cond::eq("masterid", master.0));
+        let Some(row) = tx.select(&select).await?.into_iter().next() else { return Ok(None) };
+        let mut fields = Fields::new(&MASTER_HEADS, row);
+        fields.skip();
+        let head = Self { epoch: fields.int()?, seq: fields.int()? };
+        Ok((head.epoch == epoch).then_some(head))
+    }
+
+    /// Holds only as long as this is the head.
+    fn conds(self, master: MasterId) -> [Cond; 3] {
+        [Cond::eq("masterid", master.0), Cond::eq("epoch", self.epoch), Cond::eq("seq", self.seq)]
+    }
+}
+
 /// How long a master is taken for alive after its last commit, in microseconds.
 pub const LEASE_MICROS: i64 = 15_000_000;
 
@@ -40,9 +57,20 @@ impl Unit<'_> {
     async fn fence(&mut self, head: Head, count: i64, now: Timestamp) -> Result<bool, EngineError> {
         let until = if self.out.released { 0 } else { now.0.saturating_add(LEASE_MICROS) };
         let values = [("seq", Value::Int(head.seq + count)), ("lease_until", Value::Int(until))];
-        let conds =
-            [Cond::eq("masterid", self.master.0), Cond::eq("epoch", head.epoch), Cond::eq("seq", head.seq)];
-        Ok(self.tx.set(&MASTER_HEADS, &values, &conds).await? == 1)
+        Ok(self.tx.set(&MASTER_HEADS, &values, &head.conds(self.master)).await? == 1)
+    }
+
+    /// As [`Unit::flush`], with events that are numbered and not stored, as if they had been pruned since. Answers the head.
+    pub async fn flush_pruned(&mut self, head: Head, lease_until: i64) -> Result<Option<Head>, EngineError> {
+        let events = std::mem::take(&mut self.out.events);
+        let seq = head.seq + events.len() as i64;
+        let values = [("seq", seq), ("floor", seq), ("lease_until", lease_until)].map(|(c, v)| (c, Value::Int(v)));
+        if self.tx.set(&MASTER_HEADS, &values, &head.conds(self.master)).await? != 1 {
+            return Ok(None);
+        }
+        self.flush_entities().await?;
+        self.flush_out().await?;
+        Ok(Some(Head { seq, ..head }))
     }
 
     async fn flush_entities(&mut self) -> Result<(), EngineError> {
