@@ -17,7 +17,7 @@ mod logs;
 mod migrations;
 mod notifiers;
 mod outage;
-#[path = "../../../../tests/support/proxy.rs"]
+#[path = "../../../../tests/support/proxy/mod.rs"]
 mod proxy;
 mod reads;
 mod retention;

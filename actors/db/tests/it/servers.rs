@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use greenroom_db::*;
@@ -10,7 +10,7 @@ use greenroom_model::write::{ListenerRecord, SchedulerState};
 use greenroom_model::*;
 
 use crate::databases::{self, Server};
-use crate::proxy::{Cut, Proxy};
+use crate::proxy::{Cut, Mood, Proxy};
 use crate::servers;
 use crate::world::{START, World};
 
@@ -259,15 +259,14 @@ async fn commits_whose_answer_is_lost_happen_once_or_not_at_all(kind: &str) {
     let url = databases::fresh(kind);
     let cutting = Arc::new(AtomicBool::new(false));
     let on = Arc::clone(&cutting);
-    let proxy = Proxy::start(databases::address(&url), move |n| match (on.load(Ordering::Relaxed), n % 12) {
+    let proxy = Proxy::cutting(databases::address(&url), move |n| match (on.load(Ordering::Relaxed), n % 12) {
         (false, _) => Cut::Nothing,
         (true, 0) => Cut::Before,
         (true, 3) => Cut::After,
         (true, 6) => Cut::Late(Duration::from_millis(30)),
         (true, 9) => Cut::Late(Duration::from_millis(150)),
         _ => Cut::Nothing,
-    })
-    .await;
+    });
     let world = open(options(&databases::through(&url, proxy.address)), "main").await.unwrap();
     world.configure().await;
     cutting.store(true, Ordering::Relaxed);
@@ -318,7 +317,7 @@ async fn a_replica_is_read_when_it_is_not_behind(kind: &str) {
     first.configure().await;
     let (set, _) = first.submit(&[1]).await;
     drop(first);
-    let proxy = Proxy::start(databases::address(&url), |_| Cut::Nothing).await;
+    let proxy = Proxy::to(databases::address(&url));
     let replica = databases::through(&url, proxy.address);
     // The database itself is the replica that is never behind.
     let with_replica = |read_url: String| {
@@ -403,42 +402,19 @@ async fn a_server_that_is_away_refuses_and_nothing_acknowledged_is_lost(kind: &'
 /// A server that takes connections and says nothing, as one that is paused.
 async fn a_server_that_hangs_is_away(kind: &str) {
     let url = databases::fresh(kind);
-    let stuck = Arc::new(AtomicU64::new(0));
-    let hang = Arc::clone(&stuck);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, server) = (listener.local_addr().unwrap(), databases::address(&url).to_owned());
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let (server, hang) = (server.clone(), Arc::clone(&hang));
-            tokio::spawn(async move {
-                let server = tokio::net::TcpStream::connect(server).await.unwrap();
-                let (mut client, mut server) = (client, server);
-                tokio::select! {
-                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                    () = async {
-                        while hang.load(Ordering::Relaxed) == 0 {
-                            tokio::time::sleep(Duration::from_millis(5)).await;
-                        }
-                    } => {}
-                }
-                while hang.load(Ordering::Relaxed) != 0 {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            });
-        }
-    });
-    let mut options = options(&databases::through(&url, address));
+    let proxy = Proxy::to(databases::address(&url));
+    let mut options = options(&databases::through(&url, proxy.address));
     options.statement_timeout = Duration::from_millis(500);
     let world = open(options, "main").await.unwrap();
     world.configure().await;
-    stuck.store(1, Ordering::Relaxed);
+    proxy.set(Mood::Stall);
     let begun = Instant::now();
     let answer = world.commit(world.write(vec![Op::Heartbeat])).await;
     assert!(answer.is_err(), "{answer:?}");
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     let read = world.reader.send(CurrentClock).await.unwrap();
     assert!(read.is_err(), "{read:?}");
-    stuck.store(0, Ordering::Relaxed);
+    proxy.set(Mood::Pass);
     while world.commit(world.write(vec![Op::Heartbeat])).await.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(60), "it never recovers");
     }

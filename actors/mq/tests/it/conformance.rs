@@ -5,7 +5,7 @@ use std::time::Duration;
 use greenroom_runtime::TestWorld;
 
 use crate::masters::Master;
-use crate::proxy::{Mood, Proxy};
+use crate::proxy::{Lies, Mood, Protocol, Proxy};
 use crate::servers::Server;
 
 macro_rules! suite {
@@ -21,6 +21,9 @@ macro_rules! suite {
 
             #[actix_rt::test]
             async fn cuts_and_stalls_end() { super::cut_and_stalled(KIND).await }
+
+            #[actix_rt::test]
+            async fn heads_that_are_lost_doubled_and_reordered_cost_time_alone() { super::lied_to(KIND).await }
         }
     )* };
 }
@@ -69,7 +72,7 @@ async fn away(kind: &'static str) {
 
 async fn cut_and_stalled(kind: &'static str) {
     let (server, world) = (Server::start(kind), TestWorld::in_real_time());
-    let proxy = Proxy::to(server.address()).await;
+    let proxy = Proxy::to(server.address());
     let one = Master::join(&world, 1, 7, &server.url);
     let two = Master::join(&world, 2, 7, &server.url_at(&proxy.address.to_string()));
     two.hears(&one, 1).await;
@@ -87,6 +90,38 @@ async fn cut_and_stalled(kind: &'static str) {
     proxy.set(Mood::Cut);
     proxy.set(Mood::Pass);
     two.hears(&one, 101).await;
+    world.finish().await;
+}
+
+/// What the server speaks.
+fn protocol(kind: &str) -> Protocol {
+    match kind {
+        "nats" => Protocol::Nats,
+        "amqp" => Protocol::Amqp,
+        _ => Protocol::Postgres,
+    }
+}
+
+async fn lied_to(kind: &'static str) {
+    let (server, world) = (Server::start(kind), TestWorld::in_real_time());
+    let proxy = Proxy::to_bus(server.address(), protocol(kind), 7);
+    let one = Master::join(&world, 1, 7, &server.url);
+    let two = Master::join(&world, 2, 7, &server.url_at(&proxy.address.to_string()));
+    two.hears(&one, 1).await;
+    let stall = Duration::from_millis(200);
+    proxy.lie(Some(Lies { dropped: 0.2, doubled: 0.2, window: 50, stalled: 0.02, stall }));
+    let mut seq = 1;
+    while proxy.messages().iter().any(|count| *count < 20) {
+        seq += 1;
+        one.commit(seq);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(seq < 30_000, "{:?}", proxy.messages());
+    }
+    assert!(!two.heard_of(&one).is_sorted(), "the test lies, too");
+    proxy.lie(None);
+    two.hears(&one, seq + 1).await;
+    let link = two.link(&world).await;
+    assert_eq!((&link["strange"], &link["connected"]), (&0.into(), &true.into()), "{link}");
     world.finish().await;
 }
 

@@ -4,6 +4,7 @@
 
 mod conformance;
 mod masters;
+#[path = "../../../../tests/support/proxy/mod.rs"]
 mod proxy;
 #[path = "../../../../tests/support/buses.rs"]
 mod servers;
