@@ -1,13 +1,12 @@
 //! Two masters as processes on one database, with a bus between them that dies.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::buses::Server;
 use crate::databases;
-use crate::harness::{Farm, SUCCESS, member, patience};
+use crate::harness::{EVERYTHING, Farm, Follower, SUCCESS, member, patience};
 
 const BUILDER: &str = r#"
 [workers.w1]
@@ -22,40 +21,12 @@ run = "true"
 
 const FORCE: &str = "[schedulers.force]\nkind = \"force\"\nbuilders = \"*\"\n";
 
-/// Somebody who follows the ends of builds at one master by long polls.
-struct Follower<'a> {
-    farm: &'a Farm,
-    clock: String,
-    seen: Vec<i64>,
-}
-
-impl<'a> Follower<'a> {
-    fn of(farm: &'a Farm) -> Self {
-        let mut new = Self { farm, clock: String::new(), seen: Vec::new() };
-        new.poll("wait=0ms");
-        new
-    }
-
-    fn poll(&mut self, more: &str) {
-        let path = format!("/api/v2/events?topic=builds/*/finished&{more}");
-        let answer = self.farm.rest().try_get(&path).expect("an answer");
-        assert_eq!(answer.status, 200, "{}", answer.text);
-        let answer = answer.json();
-        self.clock = answer["clock"].as_str().expect("a clock").to_owned();
-        let events = answer["events"].as_array().expect("events");
-        self.seen.extend(events.iter().filter_map(|it| it["m"]["buildid"].as_i64()));
-    }
-
-    /// Waits until it has heard of so many ends, each once.
-    fn hears(&mut self, count: usize) {
-        patience(Duration::from_secs(60), "the ends of builds at the other master", || {
-            let since = self.clock.clone();
-            self.poll(&format!("since={since}&wait=5s"));
-            (self.seen.len() >= count).then_some(())
-        });
-        let distinct: BTreeSet<i64> = self.seen.iter().copied().collect();
-        assert_eq!((self.seen.len(), distinct.len()), (count, count), "{:?}", self.seen);
-    }
+/// Waits until a follower has heard of so many ends, each once.
+fn hears(follower: &mut Follower, count: usize) {
+    let what = "the ends of builds at the other master";
+    follower.until(Duration::from_secs(60), what, |it| it.finished_builds().len() >= count);
+    assert_eq!(follower.finished_builds().len(), count);
+    follower.judge(true);
 }
 
 fn link(farm: &Farm) -> Value {
@@ -75,9 +46,9 @@ fn what_one_master_does_the_other_tells_with_and_without_the_bus(kind: &'static 
         patience(Duration::from_secs(20), "the link", || link(farm)["connected"].as_bool().filter(|it| *it));
     }
     let _agent = one.agent("w1");
-    let mut follower = Follower::of(&two);
+    let mut follower = Follower::of(two.rest(), &EVERYTHING);
     build(&one, 20);
-    follower.hears(20);
+    hears(&mut follower, 20);
     // What an actor says of itself is up to a second old.
     patience(Duration::from_secs(20), "heads that came by the bus", || {
         link(&two)["heard"].as_i64().filter(|heard| *heard > 0)
@@ -89,13 +60,13 @@ fn what_one_master_does_the_other_tells_with_and_without_the_bus(kind: &'static 
     assert_eq!(read.json(), told.json());
     bus.stop();
     build(&one, 20);
-    follower.hears(40);
+    hears(&mut follower, 40);
     patience(Duration::from_secs(20), "a link that knows", || {
         (link(&two)["connected"] == false).then_some(())
     });
     bus.again();
     build(&one, 5);
-    follower.hears(45);
+    hears(&mut follower, 45);
     assert!(!two.master_log().contains("panicked"), "{}", two.master_log());
 }
 

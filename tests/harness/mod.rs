@@ -6,6 +6,8 @@ mod builds;
 mod cluster;
 mod farm;
 mod feed;
+#[allow(dead_code, reason = "shared with the guarantees, which use all of it")]
+mod follower;
 mod git;
 mod irc;
 mod process;
@@ -20,6 +22,7 @@ pub use agent::Agent;
 pub use builds::{CANCELLED, EXCEPTION, FAILURE, RETRY, SUCCESS, WARNINGS, eight_builders, force_once};
 pub use cluster::member;
 pub use farm::{Farm, Plan, binary, free_port};
+pub use follower::{EVERYTHING, Follower};
 pub use git::Repository;
 pub use irc::{IrcServer, Reader};
 pub use process::Process;
