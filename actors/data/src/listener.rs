@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use greenroom_db::ListenerOf;
-use greenroom_model::write::{ListenerRecord, NewDelivery};
+use greenroom_model::write::{Duty, ListenerRecord, NewDelivery};
 use greenroom_model::*;
 use serde_json::Value;
 
@@ -90,18 +90,31 @@ impl ListenerState {
         Op::SaveListener { name: self.key.clone(), state }
     }
 
-    /// Takes the notifier of this name for this master.
+    /// Takes the notifier of this name for this master. While another one has it, that is read and nothing written.
     ///
     /// # Errors
     /// [`Refusal::Held`] while another master that is active has it.
     pub async fn claim(&self, kind: &str) -> Result<(), DataError> {
-        let op = Op::ClaimNotifier { id: self.rw.new_id()?, name: self.name.clone(), kind: kind.to_owned() };
-        self.rw.write(vec![op]).await.map(drop)
+        if let Some(other) = self.held_elsewhere().await? {
+            return Err(Refusal::Held(format!("the master {other} runs the notifier {}", self.name)).into());
+        }
+        let new = Some((self.rw.new_id()?, kind.to_owned()));
+        self.rw.write(vec![Op::Claim(Duty::Notifier { name: self.name.clone(), new })]).await.map(drop)
+    }
+
+    /// The name of the other master that has it, if that one is active.
+    async fn held_elsewhere(&self) -> Result<Option<String>, DataError> {
+        let ro = self.rw.ro();
+        let named = Query::default().eq("name", self.name.as_str()).limit(1);
+        let holder = ro.list::<Notifier>(named).await?.value.items.first().and_then(|it| it.master);
+        let Some(holder) = holder.filter(|it| *it != ro.me()) else { return Ok(None) };
+        Ok(ro.hot().masters.get(&holder.0).filter(|it| it.active).map(|it| it.name.clone()))
     }
 
     /// Gives it back: it is not configured here any more.
     pub async fn release(&self, within: Duration) -> Result<(), DataError> {
-        self.rw.write_for(vec![Op::ReleaseNotifier { name: self.name.clone() }], within).await.map(drop)
+        let duty = Duty::Notifier { name: self.name.clone(), new: None };
+        self.rw.write_for(vec![Op::Release(duty)], within).await.map(drop)
     }
 
     /// The id of a message to come.

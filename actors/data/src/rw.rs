@@ -9,6 +9,7 @@ use greenroom_model::*;
 use greenroom_runtime::{AskError, Runtime};
 use tokio::time::{Instant, sleep};
 
+use crate::actor::read;
 use crate::error::DataError;
 use crate::journal::Journal;
 use crate::ro::Ro;
@@ -141,6 +142,34 @@ impl Rw {
                 }
             }
         });
+    }
+
+    /// Whether other masters may share the database.
+    pub fn is_shared(&self) -> bool {
+        self.ro.shared.store.is_shared()
+    }
+
+    /// How long a master is taken for alive after it last told that it lives.
+    pub fn lease(&self) -> Duration {
+        self.ro.shared.store.lease()
+    }
+
+    /// The other masters that count as active and whose lease is over, by the database's clock.
+    ///
+    /// # Errors
+    /// If the database cannot say it now.
+    pub async fn lapsed_masters(&self) -> Result<Vec<MasterId>, DataError> {
+        Ok(read(&self.ro.shared.reader, db::LapsedMasters).await?.value)
+    }
+
+    /// Takes the place of a dead master from it ([`Op::TakeOver`]).
+    ///
+    /// # Errors
+    /// [`Refusal::Held`] if it lives after all, or another master was faster.
+    pub async fn take_over(&self, master: MasterId) -> Result<Committed, DataError> {
+        let done = self.write(vec![Op::TakeOver { master }]).await?;
+        self.ro.shared.store.metrics().takeovers.inc();
+        Ok(done)
     }
 
     /// Ordered writes that are not awaited one by one.

@@ -24,9 +24,6 @@ use crate::rw::{Rw, new_write};
 /// How long the start waits for the first snapshot.
 const FIRST_SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often a master that shares its database tells that it lives: a third of its lease.
-const RENEW: Duration = Duration::from_secs(5);
-
 /// What the data layer needs to know to start.
 #[derive(Debug, Clone)]
 pub struct DataOptions {
@@ -144,13 +141,19 @@ impl DataLayer {
     /// Renews this master's lease while nothing else is written: others may wait for its place.
     fn tell_life(&self) {
         let (writer, runtime) = (self.rw.ro.shared.writer.clone(), self.supervisor.runtime());
+        // Two may be lost.
+        let every = self.store.lease() / 3;
         actix::spawn(async move {
             while !writer.state().is_final() {
-                sleep(RENEW).await;
-                // One that is lost is made good by the next.
+                sleep(every).await;
                 let _ = writer.tell(db::Commit(new_write(&runtime, vec![Op::Heartbeat])));
             }
         });
+    }
+
+    /// Answers when another process has taken this master's place: nothing that it does is accepted any more, so it must end.
+    pub async fn lost_place(&self) {
+        self.store.lost_place().await;
     }
 
     /// Links this master to the bus between masters. Whether and when that succeeds decides latency, nothing else.

@@ -38,6 +38,8 @@ pub enum Failure {
     Engine(EngineError),
     Exhausted(IdKind),
     Fenced,
+    /// Something was refused by what was read earlier, and may be otherwise by now.
+    Stale,
 }
 
 impl From<EngineError> for Failure {
@@ -79,6 +81,10 @@ pub struct Core {
     cache: Cache,
     /// None: to be read again.
     head: Option<Head>,
+    /// Nothing in the cache was read before the attempt under way.
+    cold: bool,
+    /// When the lease was last told.
+    renewed: Option<Instant>,
     /// The latest time that a write bore.
     pub now: Timestamp,
     /// Transactions committed.
@@ -91,7 +97,8 @@ impl Core {
     pub fn new(store: Store, sink: EventSink) -> Self {
         let cache = Cache::default();
         let outage = Outage::default();
-        Self { store, sink, outage, cache, head: None, now: Timestamp(0), commits: 0, events: 0 }
+        let (head, renewed, now) = (None, None, Timestamp(0));
+        Self { store, sink, outage, cache, head, cold: true, renewed, now, commits: 0, events: 0 }
     }
 
     /// What is measured of commits.
@@ -110,7 +117,14 @@ impl Core {
             self.forget();
             tries += 1;
             let error = match failure {
-                Failure::Fenced => return all(writes, &WriteError::Fenced),
+                Failure::Fenced => {
+                    self.store.lose_place();
+                    return all(writes, &WriteError::Fenced);
+                }
+                Failure::Stale => {
+                    tries -= 1; // the next attempt reads everything: it ends otherwise
+                    continue;
+                }
                 Failure::Exhausted(kind) if tries <= 8 * TRIES => {
                     if let Err(error) = self.reserve(kind, BLOCK).await {
                         return all(writes, &error);
@@ -153,6 +167,13 @@ impl Core {
     fn forget(&mut self) {
         self.cache = Cache::default();
         self.head = None;
+        self.cold = true;
+    }
+
+    /// How long this master is to be taken for alive, if it is time to tell that.
+    fn lease(&self) -> Option<Duration> {
+        let is_fresh = self.renewed.is_some_and(|at| at.elapsed() < self.store.0.lease / 15);
+        (!is_fresh).then_some(self.store.0.lease)
     }
 
     /// Whether the transaction of these writes was committed. It may be under way still, on a connection that we lost: it holds
@@ -170,17 +191,25 @@ impl Core {
         let mut tx = store.0.engine.write().await?;
         let head = self.head(&mut *tx).await?;
         let known = known_writes(&mut *tx, writes).await?;
+        let (lease, cold, begun) = (self.lease(), std::mem::take(&mut self.cold), Instant::now());
         let mut unit = Unit::new(&mut *tx, &mut self.cache, store.0.master, &store.0.ids);
+        unit.shared = store.is_shared();
         let answers = apply_all(&mut unit, writes, known).await?;
+        if unit.shared && !cold && answers.iter().any(is_of_others) {
+            return Err(Failure::Stale);
+        }
         if answers.iter().all(|a| !matches!(a, Ok((_, true)))) {
             let done = |a: Applied| a.map(|(outcomes, _)| committed(outcomes, store.0.master, head.seq));
             return Ok(answers.into_iter().map(done).collect());
         }
-        let Some(events) = unit.flush(head, self.now).await? else {
+        let Some(events) = unit.flush(head, lease).await? else {
             return Err(self.outrun(&mut *tx).await?);
         };
         let reserved = reserve_low(&mut *tx, &store).await?;
         tx.commit().await?;
+        if lease.is_some() {
+            self.renewed = Some(begun);
+        }
         self.outage.committed();
         self.cache.settle();
         for (kind, first, end) in reserved {
@@ -263,6 +292,11 @@ impl Core {
 
 /// What a write gave, and whether it did so now (or long ago).
 type Applied = Result<(Vec<Outcome>, bool), WriteError>;
+
+/// Whether a write was refused because of what another master has.
+fn is_of_others(answer: &Applied) -> bool {
+    matches!(answer, Err(WriteError::Refused(Refusal::ClaimLost | Refusal::Held(_))))
+}
 
 fn all(writes: &[Write], error: &WriteError) -> Vec<Answer> {
     writes.iter().map(|_| Err(error.clone())).collect()

@@ -1,5 +1,6 @@
 //! What the DbWriter measures of itself, for whoever scrapes.
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -15,11 +16,13 @@ pub struct WriterMetrics {
     pub(crate) commit: Histogram,
     /// How many writes it had.
     pub(crate) group: Histogram,
+    /// How many masters were taken over by this one.
+    pub takeovers: Counter,
 }
 
 impl Default for WriterMetrics {
     fn default() -> Self {
-        Self { commit: Histogram::new(COMMITS), group: Histogram::new(GROUPS) }
+        Self { commit: Histogram::new(COMMITS), group: Histogram::new(GROUPS), takeovers: Counter::default() }
     }
 }
 
@@ -29,5 +32,7 @@ impl WriterMetrics {
         let commit = "How long commits took, from the first statement to the answer";
         registry.register_with_unit("db_commit", commit, Unit::Seconds, self.commit.clone());
         registry.register("db_commit_writes", "How many writes a commit took together", self.group.clone());
+        let takeovers = "How many masters that were dead this one has taken over";
+        registry.register("takeovers", takeovers, self.takeovers.clone());
     }
 }

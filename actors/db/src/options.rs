@@ -22,7 +22,13 @@ pub struct DatabaseOptions {
     pub lock_timeout: Duration,
     /// After so long without a statement the server ends a transaction of ours: a paused master holds nobody up.
     pub idle_transaction_timeout: Duration,
+    /// How long a master that shares its database is taken for alive after it last told that it lives, by the database's clock.
+    /// All masters of a database have the same.
+    pub lease: Duration,
 }
+
+/// The lease of a master, if nothing else is said. It is renewed three times as often as need be.
+pub const LEASE: Duration = Duration::from_secs(15);
 
 impl From<String> for DatabaseOptions {
     fn from(url: String) -> Self {
@@ -35,6 +41,7 @@ impl From<String> for DatabaseOptions {
             statement_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(5),
             idle_transaction_timeout: Duration::from_secs(10),
+            lease: LEASE,
         }
     }
 }

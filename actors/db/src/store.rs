@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use greenroom_model::ids::IdKind;
-use greenroom_model::{Clock, Log, Master, MasterId, Timestamp};
+use greenroom_model::{Build, Clock, Log, Master, MasterId, Step, Timestamp};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::copy::generation::{self, Mark};
@@ -21,14 +22,14 @@ use crate::ids::IdAllocator;
 use crate::logs::store::{LogStore, MemoryLogs, SqliteLogs, cut_to};
 use crate::logs::tables::TableLogs;
 use crate::metrics::WriterMetrics;
-use crate::ops::{gone_counter, start_master};
+use crate::ops::{gone_counter, lease_of_head, start_master};
 use crate::options::DatabaseOptions;
-use crate::rows::{Fields, RowMapped, load};
+use crate::rows::{Fields, RowMapped, load, load_where};
 use crate::schema::*;
 use crate::work::{Cache, Head, Unit};
 
-/// How long the place of a master that was killed is waited for: longer than a lease.
-const PLACE_WITHIN: Duration = Duration::from_secs(20);
+/// For so much longer than its lease the place of a master that was killed is waited for.
+const PLACE_SLACK: Duration = Duration::from_secs(5);
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,10 @@ pub(crate) struct Inner {
     /// Held for as long as anything uses the store.
     _lock: Option<File>,
     presence: Mutex<Option<Box<dyn Send + Sync>>>,
+    /// How long this master is taken for alive after it last told that it lives.
+    pub(crate) lease: Duration,
+    /// Whether another process is known to have this master's place.
+    lost: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Store {
@@ -113,11 +118,12 @@ impl Store {
         master_name: &str,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
-        let opened = open_engine(&database.into(), data_dir).await?;
+        let database = database.into();
+        let opened = open_engine(&database, data_dir).await?;
         let (engine, logs) = (&*opened.engine, &*opened.logs);
-        let (presence, now) = wait_for_place(engine, master_name, now).await?;
-        let place = Place::take(engine, logs, master_name, now).await?;
-        cut_logs(engine, logs).await?;
+        let (presence, now) = wait_for_place(engine, master_name, now, database.lease).await?;
+        let place = Place::take(engine, logs, master_name, now, database.lease).await?;
+        cut_logs(engine, logs, place.master).await?;
         let store = Self(Arc::new(Inner {
             engine: opened.engine,
             ids: place.ids,
@@ -129,6 +135,8 @@ impl Store {
             seen: Mutex::new(Clock::start(place.generation)),
             _lock: opened.lock,
             presence: Mutex::new(presence),
+            lease: database.lease,
+            lost: watch::Sender::new(false),
         }));
         store.saw(place.master, place.seq);
         Ok(store)
@@ -187,6 +195,30 @@ impl Store {
     /// Since when the database's server is away; none: it is there, as far as is known, or there is no server.
     pub fn away_since(&self) -> Option<Instant> {
         Some(self.0.engine.away()?.borrow().as_ref()?.since)
+    }
+
+    /// How long a master is taken for alive after it last told that it lives.
+    pub fn lease(&self) -> Duration {
+        self.0.lease
+    }
+
+    /// Notes that another process has this master's place.
+    pub(crate) fn lose_place(&self) {
+        if !self.0.lost.send_replace(true) {
+            tracing::error!(
+                master.id = self.0.master.0,
+                master.epoch = self.0.epoch,
+                "this master was taken over by another process; it can write nothing any more"
+            );
+        }
+    }
+
+    /// Answers when another process has this master's place: nothing that it does is accepted any more.
+    pub async fn lost_place(&self) {
+        let mut lost = self.0.lost.subscribe();
+        if lost.wait_for(|lost| *lost).await.is_err() {
+            std::future::pending().await // the sender lives as long as we do
+        }
     }
 
     /// Notes what was committed, or read as committed.
@@ -302,6 +334,7 @@ async fn wait_for_place(
     engine: &dyn Engine,
     name: &str,
     now: Timestamp,
+    lease: Duration,
 ) -> Result<(Option<Box<dyn Send + Sync>>, Timestamp), OpenError> {
     let begun = Instant::now();
     let mut first_lease = None;
@@ -311,27 +344,26 @@ async fn wait_for_place(
         if let Some(presence) = engine.presence(name).await.map_err(failed)? {
             return Ok((Some(presence), now));
         }
-        let lease = lease_of(engine, name).await.map_err(failed)?;
-        if lease <= now.0 {
+        let (until, by_database) = lease_of(engine, name).await.map_err(failed)?;
+        if until <= by_database {
             return Ok((None, now));
         }
-        if *first_lease.get_or_insert(lease) != lease || begun.elapsed() > PLACE_WITHIN {
+        if *first_lease.get_or_insert(until) != until || begun.elapsed() > lease + PLACE_SLACK {
             return Err(OpenError::NameInUse(name.to_owned()));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Until when the master of this name is taken for alive; 0: there is none.
-pub(crate) async fn lease_of(engine: &dyn Engine, name: &str) -> Result<i64, EngineError> {
+/// Until when the master of this name is taken for alive (0: there is none), and the time, both by the database's clock.
+pub(crate) async fn lease_of(engine: &dyn Engine, name: &str) -> Result<(i64, i64), EngineError> {
     let mut tx = engine.read().await?;
+    let now = tx.now().await?;
     let named = Select::from(&MASTERS).filter(Cond::eq("name", name));
-    let Some(master) = load::<Master>(&mut *tx, &named).await?.into_iter().next() else { return Ok(0) };
+    let Some(master) = load::<Master>(&mut *tx, &named).await?.into_iter().next() else { return Ok((0, now)) };
     let head = Select::from(&MASTER_HEADS).filter(Cond::eq("masterid", master.id.0));
-    let Some(row) = tx.select(&head).await?.into_iter().next() else { return Ok(0) };
-    let mut fields = Fields::new(&MASTER_HEADS, row);
-    (0..4).for_each(|_| fields.skip());
-    fields.int()
+    let Some(row) = tx.select(&head).await?.into_iter().next() else { return Ok((0, now)) };
+    Ok((lease_of_head(row)?.1, now))
 }
 
 pub(crate) fn schema_error(database: &dyn std::fmt::Display, error: SchemaError) -> OpenError {
@@ -342,11 +374,17 @@ pub(crate) fn schema_error(database: &dyn std::fmt::Display, error: SchemaError)
     }
 }
 
-/// Removes text of unfinished logs that was stored but never announced: nobody has seen it, and it may be sent again.
-async fn cut_logs(engine: &dyn Engine, logs: &dyn LogStore) -> Result<(), OpenError> {
+/// Removes text of this master's unfinished logs that was stored but never announced: nobody has seen it, and it may be sent
+/// again. That of other masters is just being written.
+async fn cut_logs(engine: &dyn Engine, logs: &dyn LogStore, me: MasterId) -> Result<(), OpenError> {
     let mut tx = engine.read().await.map_err(failed)?;
-    let open = Select::from(&LOGS).filter(Cond::eq("complete", 0));
-    for log in load::<Log>(&mut *tx, &open).await.map_err(failed)? {
+    let running = Select::from(&BUILDS).filter(Cond::eq("complete", 0)).filter(Cond::eq("masterid", me.0));
+    let builds = load::<Build>(&mut *tx, &running).await.map_err(failed)?;
+    let builds: Vec<i64> = builds.iter().map(|it| it.id.0).collect();
+    let open = [Cond::eq("complete", 0)];
+    let steps = load_where::<Step>(&mut *tx, "buildid", &builds, &open).await.map_err(failed)?;
+    let steps: Vec<i64> = steps.iter().map(|it| it.id.0).collect();
+    for log in load_where::<Log>(&mut *tx, "stepid", &steps, &open).await.map_err(failed)? {
         cut_to(logs, log.id, log.num_lines).await.map_err(failed)?;
     }
     Ok(())
@@ -407,9 +445,10 @@ impl Place {
         logs: &dyn LogStore,
         name: &str,
         now: Timestamp,
+        lease: Duration,
     ) -> Result<Self, OpenError> {
         for pause in [10, 30, 100, 300, 1_000] {
-            match Self::take_once(engine, logs, name, now).await {
+            match Self::take_once(engine, logs, name, now, lease).await {
                 Ok(place) => return Ok(place),
                 Err(NotTaken::For(error)) => return Err(error),
                 Err(NotTaken::Faster) => tokio::time::sleep(Duration::from_millis(pause)).await,
@@ -424,6 +463,7 @@ impl Place {
         logs: &dyn LogStore,
         name: &str,
         now: Timestamp,
+        lease: Duration,
     ) -> Result<Self, NotTaken> {
         let mut tx = engine.write().await?;
         let generation = generation(&mut *tx, now).await?.ok_or(NotTaken::For(OpenError::HalfCopied))?;
@@ -441,10 +481,10 @@ impl Place {
         logs.claim(&mut *tx, master, head.epoch).await?;
         let mut cache = Cache::default();
         let mut unit = Unit::new(&mut *tx, &mut cache, master, &ids);
-        unit.at = now;
+        (unit.at, unit.shared) = (now, !engine.exclusive());
         let started = start_master(&mut unit, head.epoch).await;
         started.map_err(|fault| NotTaken::For(failed(format!("{fault:?}"))))?;
-        let events = unit.flush(head, now).await?;
+        let events = unit.flush(head, Some(lease)).await?;
         let events = events.ok_or_else(|| NotTaken::For(failed("the master's row was taken")))?;
         tx.commit().await?;
         for (kind, first, end) in reserved {

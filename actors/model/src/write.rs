@@ -46,14 +46,15 @@ pub enum Op {
     AddChange(Box<NewChange>),
     /// Adds a buildset with a request per builder. Outcome: [`Outcome::Buildset`].
     AddBuildset(Box<NewBuildset>),
-    /// Stores a scheduler's state (beside `AddBuildset` in the same write: nothing is scheduled twice nor skipped).
+    /// Stores a scheduler's state (beside `AddBuildset` in the same write: nothing is scheduled twice nor skipped). Refused with
+    /// [`Refusal::Held`] unless this master has the scheduler.
     SaveScheduler {
         /** Whose. */
         scheduler: SchedulerId,
         /** The state. */
         state: SchedulerState,
     },
-    /// Stores a change source's state, such as the tips that it has seen.
+    /// Stores a change source's state, such as the tips that it has seen. Refused with [`Refusal::Held`] unless this master has it.
     SaveChangeSource {
         /** Whose. */
         source: ChangeSourceId,
@@ -210,7 +211,8 @@ pub enum Op {
         /** Asked or not. */
         graceful: bool,
     },
-    /// Adds a control act, unless its identity used its key before. Outcome: [`Outcome::Control`].
+    /// Adds a control act, unless its identity used its key before to ask for the same; refused with [`Refusal::KeyUsed`] if
+    /// that was something else. Outcome: [`Outcome::Control`].
     AskControl(Box<NewControl>),
     /// Answers a control act (beside the effect, in the same write). Refused with [`Refusal::Final`] if it is answered: what
     /// stands beside it in the write has been done before.
@@ -227,21 +229,10 @@ pub enum Op {
         /** Its state. */
         state: ListenerRecord,
     },
-    /// This master runs the notifier of that name from now on. Refused with [`Refusal::Held`] while another master that is
-    /// active does.
-    ClaimNotifier {
-        /** Its id, if it is new. */
-        id: NotifierId,
-        /** Its name. */
-        name: String,
-        /** The word of its kind. */
-        kind: String,
-    },
-    /// This master does not run the notifier any more. Nothing happens if it did not.
-    ReleaseNotifier {
-        /** Its name. */
-        name: String,
-    },
+    /// This master has the duty from now on. Refused with [`Refusal::Held`] while another master that is active has it.
+    Claim(Duty),
+    /// This master does not have the duty any more. Nothing happens if it did not.
+    Release(Duty),
     /// Puts a message into a notifier's outbox (or into its record at once), unless its key is known there.
     AddDelivery(Box<NewDelivery>),
     /// A message could not be sent and will be tried again. Nothing happens to one that is settled.
@@ -275,8 +266,38 @@ pub enum Op {
     },
     /// Proves that this master runs (`last_active`).
     Heartbeat,
-    /// This master stops in good order: it is no longer active.
+    /// This master stops in good order: it is no longer active, and has no duties.
     StopMaster,
+    /// Takes the place of a master whose lease is over from it: it can write nothing any more, is not active, has no duties and
+    /// no workers. Refused with [`Refusal::Held`] while its lease lasts, or if somebody else was faster.
+    TakeOver {
+        /** Which. */
+        master: MasterId,
+    },
+    /// Ends builds of a master that is not active as retry, oldest first. Refused with [`Refusal::Held`] if it is active.
+    /// Outcome: [`Outcome::Ended`].
+    EndBuilds {
+        /** Whose. */
+        master: MasterId,
+        /** At most so many. */
+        limit: u64,
+    },
+}
+
+/// What one master at a time does for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Duty {
+    /// Running a scheduler.
+    Scheduler(SchedulerId),
+    /// Running a change source.
+    ChangeSource(ChangeSourceId),
+    /// Running a notifier.
+    Notifier {
+        /** Its name. */
+        name: String,
+        /** For a claim: the id that it gets if it is new, and the word of its kind. */
+        new: Option<(NotifierId, String)>,
+    },
 }
 
 /// The part of a master's configuration that the database knows. Names are unique within their list; ids of new ones are
@@ -458,6 +479,8 @@ pub struct NewControl {
     pub action: String,
     /// The action's parameters.
     pub params: Value,
+    /// The address that it is asked from, if it is known.
+    pub came_from: Option<String>,
 }
 
 /// A message to put into a notifier's outbox.
@@ -517,6 +540,8 @@ pub enum Outcome {
     Build(Arc<Build>),
     /// The control act: the given one, or the one that used the same key first, perhaps answered.
     Control(Arc<ControlAct>),
+    /// So many builds were ended.
+    Ended(u64),
 }
 
 /// Why a write certainly did not happen.
@@ -535,6 +560,9 @@ pub enum Refusal {
     /// There is no such thing.
     #[error("there is no {0}")]
     NotFound(String),
+    /// The idempotency key stands for another act.
+    #[error("the idempotency key {0:?} was used before, to ask for something else: take a new one")]
+    KeyUsed(String),
     /// The values are unacceptable.
     #[error("{0}")]
     Invalid(String),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use greenroom_model::{Master, Timestamp};
+use greenroom_model::Master;
 
 use super::CopyError;
 use super::generation::Mark;
@@ -108,11 +108,7 @@ impl End {
     }
 
     /// Opens a database that is there, and keeps its masters from starting.
-    pub async fn stopped(
-        database: &DatabaseOptions,
-        dir: &Path,
-        now: Timestamp,
-    ) -> Result<(Self, Mark), CopyError> {
+    pub async fn stopped(database: &DatabaseOptions, dir: &Path) -> Result<(Self, Mark), CopyError> {
         let database = patient(database);
         let dry_run = Upto { dry_run: true, ..Upto::default() };
         let mut end = match kind(&database, dir)? {
@@ -142,8 +138,12 @@ impl End {
             match end.engine.presence(&master.name).await? {
                 Some(presence) => end._presence.push(presence),
                 // Cut off, but its lease is over: it can write nothing any more.
-                None if lease_of(&*end.engine, &master.name).await? <= now.0 => {}
-                None => return Err(CopyError::Runs(master.name.clone())),
+                None => {
+                    let (until, now) = lease_of(&*end.engine, &master.name).await?;
+                    if until > now {
+                        return Err(CopyError::Runs(master.name.clone()));
+                    }
+                }
             }
         }
         Ok((end, mark))

@@ -143,7 +143,7 @@ pub async fn copy(
     now: Timestamp,
     mut tell: impl FnMut(&CopiedTable),
 ) -> Result<Copied, CopyError> {
-    let (source, mark) = End::stopped(from, dir, now).await?;
+    let (source, mark) = End::stopped(from, dir).await?;
     if mark == Mark::Filling {
         return Err(CopyError::HalfCopied);
     }
@@ -223,7 +223,7 @@ pub async fn begin_generation(
     dir: &Path,
     now: Timestamp,
 ) -> Result<i64, CopyError> {
-    let (end, mark) = End::stopped(database, dir, now).await?;
+    let (end, mark) = End::stopped(database, dir).await?;
     if mark == Mark::Filling {
         return Err(CopyError::HalfCopied);
     }

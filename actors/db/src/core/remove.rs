@@ -16,7 +16,11 @@ impl Core {
             Err(failure) => {
                 self.forget();
                 Err(match failure {
-                    Failure::Fenced => WriteError::Fenced,
+                    Failure::Fenced => {
+                        self.store.lose_place();
+                        WriteError::Fenced
+                    }
+                    Failure::Stale => WriteError::Unavailable("it was read too early".into()),
                     Failure::Exhausted(kind) => {
                         WriteError::Unavailable(format!("ids of {} ran out", kind.name()))
                     }
@@ -33,7 +37,7 @@ impl Core {
         let mut tx = store.0.engine.write().await?;
         let head = self.head(&mut *tx).await?;
         let mut unit = Unit::new(&mut *tx, &mut self.cache, store.0.master, &store.0.ids);
-        unit.at = self.now;
+        (unit.at, unit.shared) = (self.now, store.is_shared());
         let done = match ops::remove(&mut unit, what).await {
             Ok(done) => done,
             Err(Fault::Engine(error)) => return Err(error.into()),
@@ -45,7 +49,7 @@ impl Core {
         if done == Removed::default() {
             return Ok(done);
         }
-        let Some(events) = unit.flush(head, self.now).await? else {
+        let Some(events) = unit.flush(head, None).await? else {
             return Err(self.outrun(&mut *tx).await?);
         };
         tx.commit().await?;

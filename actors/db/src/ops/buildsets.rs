@@ -45,7 +45,9 @@ pub async fn add(unit: &mut Unit<'_>, new: &NewBuildset) -> Result<Outcome, Faul
         let request = request(unit, new, *id, *builder);
         unit.add(request, EventName::New);
     }
-    complete_if_done(unit, new.id).await?;
+    if new.requests.is_empty() {
+        complete_if_done(unit, new.id).await?;
+    }
     let requests = new.requests.iter().map(|(id, builder)| (*builder, *id)).collect();
     Ok(Outcome::Buildset { id: new.id, requests })
 }
@@ -106,10 +108,27 @@ async fn requests_of(unit: &mut Unit<'_>, set: BuildsetId) -> Result<Vec<Arc<Bui
     Ok(requests)
 }
 
+/// The requests of a buildset of which one was just completed, as they are in truth. Two masters may complete the last two at the
+/// same time, each in a transaction that does not see the other's: so the buildset's row is locked before the others are read.
+/// What has not ended is otherwise only certain of this master's own builds.
+async fn judged_requests(unit: &mut Unit<'_>, id: BuildsetId) -> Result<Vec<Arc<BuildRequest>>, Fault> {
+    let requests = requests_of(unit, id).await?;
+    let me = unit.master;
+    let open = requests.iter().filter(|it| it.complete_at.is_none() && it.claimed_by != Some(me));
+    let open: Vec<i64> = open.map(|it| it.id.0).collect();
+    if !unit.shared || open.is_empty() {
+        return Ok(requests);
+    }
+    let row = [Cond::eq("bsid", id.0), Cond::eq("complete", 0)];
+    unit.tx.set(&BUILDSETS, &[("complete", 0.into())], &row).await?;
+    unit.refresh::<BuildRequest>(&open).await?;
+    requests_of(unit, id).await
+}
+
 /// Completes the buildset with its last request.
 async fn complete_if_done(unit: &mut Unit<'_>, id: BuildsetId) -> Result<(), Fault> {
     let at = unit.at;
-    let requests = requests_of(unit, id).await?;
+    let requests = judged_requests(unit, id).await?;
     let Some(results) = requests.iter().map(|r| r.results).collect::<Option<Vec<_>>>() else { return Ok(()) };
     let set = unit.get::<Buildset>(id).await?;
     if set.complete_at.is_none() {

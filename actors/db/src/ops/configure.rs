@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use greenroom_model::write::{Configuration, ConfiguredBuilder, NewConfiguration};
+use greenroom_model::write::{Configuration, ConfiguredBuilder, Duty, NewConfiguration};
 use greenroom_model::*;
 
+use super::claims;
 use crate::engine::{Cond, Select};
 use crate::rows::RowMapped;
 use crate::schema::CONFIGURATIONS;
@@ -193,43 +194,38 @@ fn new_worker(id: WorkerId, name: &str, configured_on: Vec<(MasterId, BuilderId)
     }
 }
 
+/// The rows of what is configured here: what is new is this master's, and so is what nobody runs; what is not configured here any
+/// more, it gives up.
 async fn schedulers(unit: &mut Unit<'_>, names: &[String]) -> Result<(), Fault> {
-    let master = unit.master;
     let known = unit.every::<Scheduler>().await?;
     for name in names {
         match known.iter().find(|s| s.name == *name) {
-            Some(s) if s.master == Some(master) => {}
-            Some(s) => drop(unit.change(s, EventName::Updated, |s| s.master = Some(master))),
+            Some(known) => claims::take_if_free(unit, known).await?,
             None => {
-                let (id, name) = (unit.new_id()?, name.clone());
-                unit.add(
-                    Scheduler { id, name, enabled: true, master: Some(master), version: 1 },
-                    EventName::Updated,
-                );
+                let (id, name, master) = (unit.new_id()?, name.clone(), Some(unit.master));
+                unit.add(Scheduler { id, name, enabled: true, master, version: 1 }, EventName::Updated);
             }
         }
     }
-    for gone in known.iter().filter(|s| s.master == Some(master) && !names.contains(&s.name)) {
-        unit.change(gone, EventName::Updated, |s| s.master = None);
+    for gone in known.iter().filter(|s| !names.contains(&s.name)) {
+        claims::release(unit, &Duty::Scheduler(gone.id)).await?;
     }
     Ok(())
 }
 
 async fn change_sources(unit: &mut Unit<'_>, names: &[String]) -> Result<(), Fault> {
-    let master = unit.master;
     let known = unit.every::<ChangeSource>().await?;
     for name in names {
         match known.iter().find(|s| s.name == *name) {
-            Some(s) if s.master == Some(master) => {}
-            Some(s) => drop(unit.change(s, EventName::Updated, |s| s.master = Some(master))),
+            Some(known) => claims::take_if_free(unit, known).await?,
             None => {
-                let (id, name) = (unit.new_id()?, name.clone());
-                unit.add(ChangeSource { id, name, master: Some(master), version: 1 }, EventName::Updated);
+                let (id, name, master) = (unit.new_id()?, name.clone(), Some(unit.master));
+                unit.add(ChangeSource { id, name, master, version: 1 }, EventName::Updated);
             }
         }
     }
-    for gone in known.iter().filter(|s| s.master == Some(master) && !names.contains(&s.name)) {
-        unit.change(gone, EventName::Updated, |s| s.master = None);
+    for gone in known.iter().filter(|s| !names.contains(&s.name)) {
+        claims::release(unit, &Duty::ChangeSource(gone.id)).await?;
     }
     Ok(())
 }

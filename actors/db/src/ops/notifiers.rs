@@ -1,4 +1,4 @@
-//! Notifiers: who runs them, their outboxes and records.
+//! Notifiers: their outboxes and records.
 
 use greenroom_model::write::NewDelivery;
 use greenroom_model::*;
@@ -7,41 +7,6 @@ use serde_json::Value;
 use crate::engine::{Comparison, Cond, Select};
 use crate::schema::*;
 use crate::work::{Fault, Unit};
-
-async fn named(unit: &mut Unit<'_>, name: &str) -> Result<Option<std::sync::Arc<Notifier>>, Fault> {
-    let all = unit.every::<Notifier>().await?;
-    Ok(all.into_iter().find(|it| it.name == name))
-}
-
-pub async fn claim(unit: &mut Unit<'_>, id: NotifierId, name: &str, kind: &str) -> Result<(), Fault> {
-    let me = unit.master;
-    let Some(known) = named(unit, name).await? else {
-        let new = Notifier { id, name: name.to_owned(), kind: kind.to_owned(), master: Some(me), version: 1 };
-        unit.add(new, EventName::New);
-        return Ok(());
-    };
-    if let Some(other) = known.master.filter(|it| *it != me)
-        && let Some(other) = unit.find::<Master>(other.0).await?
-        && other.active
-    {
-        return Err(Refusal::Held(format!("the master {} runs the notifier {name}", other.name)).into());
-    }
-    if known.master != Some(me) || known.kind != kind {
-        unit.change(&known, EventName::Updated, |it| {
-            it.master = Some(me);
-            it.kind = kind.to_owned();
-        });
-    }
-    Ok(())
-}
-
-pub async fn release(unit: &mut Unit<'_>, name: &str) -> Result<(), Fault> {
-    let me = unit.master;
-    if let Some(known) = named(unit, name).await?.filter(|it| it.master == Some(me)) {
-        unit.change(&known, EventName::Updated, |it| it.master = None);
-    }
-    Ok(())
-}
 
 pub async fn add(unit: &mut Unit<'_>, new: &NewDelivery) -> Result<(), Fault> {
     let key = (new.notifier.clone(), new.dedup_key.clone());
@@ -134,38 +99,4 @@ pub async fn prune(unit: &mut Unit<'_>, notifier: &str, keep: u64) -> Result<(),
         unit.tx.delete(&DELIVERIES, &[conds.to_vec(), vec![gone]].concat()).await?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::Engine;
-    use crate::engine::memory::Memory;
-    use crate::ids::IdAllocator;
-    use crate::work::Cache;
-
-    /// What two masters on one database would do, one after the other.
-    #[actix_rt::test]
-    async fn a_notifier_of_a_master_that_runs_is_not_taken_from_it() {
-        let engine = Memory::new(ALL);
-        let (mut cache, ids) = (Cache::default(), IdAllocator::empty());
-        let mut tx = engine.write().await.unwrap();
-        let mut unit = Unit::new(&mut *tx, &mut cache, MasterId(1), &ids);
-        for (id, name) in [(1, "one"), (2, "two")] {
-            let (id, name, last_active) = (MasterId(id), name.to_owned(), Timestamp(0));
-            unit.add(Master { id, name, active: true, last_active, epoch: 1, version: 1 }, EventName::New);
-        }
-        claim(&mut unit, NotifierId(1), "team", "irc").await.unwrap();
-        unit.master = MasterId(2);
-        let held = claim(&mut unit, NotifierId(2), "team", "irc").await;
-        assert!(matches!(held, Err(Fault::Refused(Refusal::Held(_)))), "{held:?}");
-        release(&mut unit, "team").await.unwrap();
-        let held = claim(&mut unit, NotifierId(2), "team", "irc").await;
-        assert!(held.is_err(), "who does not run it cannot give it up for another");
-        let one = unit.get::<Master>(MasterId(1)).await.unwrap();
-        unit.change(&one, EventName::Stopped, |it| it.active = false);
-        claim(&mut unit, NotifierId(2), "team", "irc").await.unwrap();
-        let team = named(&mut unit, "team").await.unwrap().unwrap();
-        assert_eq!((team.id, team.master), (NotifierId(1), Some(MasterId(2))));
-    }
 }

@@ -4,19 +4,22 @@ use greenroom_model::write::{ListenerRecord, SchedulerState};
 use greenroom_model::*;
 use serde_json::Value;
 
+use super::claims;
 use crate::rows::json;
 use crate::schema::*;
 use crate::work::{Fault, Unit};
 
 pub async fn save(unit: &mut Unit<'_>, id: SchedulerId, state: &SchedulerState) -> Result<(), Fault> {
-    unit.get::<Scheduler>(id).await?;
+    let scheduler = unit.get::<Scheduler>(id).await?;
+    claims::prove(unit, scheduler.as_ref())?;
     let clock = state.clock.as_ref().map(ToString::to_string);
     unit.upsert(&SCHEDULER_STATES, vec![id.0.into(), clock.into(), json(&state.pending)?]);
     Ok(())
 }
 
 pub async fn save_source(unit: &mut Unit<'_>, id: ChangeSourceId, state: &Value) -> Result<(), Fault> {
-    unit.get::<ChangeSource>(id).await?;
+    let source = unit.get::<ChangeSource>(id).await?;
+    claims::prove(unit, source.as_ref())?;
     unit.upsert(&CHANGE_SOURCE_STATES, vec![id.0.into(), json(state)?]);
     Ok(())
 }

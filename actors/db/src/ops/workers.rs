@@ -1,5 +1,7 @@
 //! Workers: connections, pausing, stopping.
 
+use std::sync::Arc;
+
 use greenroom_model::*;
 
 use crate::work::{Fault, Unit};
@@ -17,21 +19,26 @@ pub async fn connect(unit: &mut Unit<'_>, worker: WorkerId, info: &WorkerInfo) -
 }
 
 pub async fn disconnect(unit: &mut Unit<'_>, worker: WorkerId) -> Result<(), Fault> {
-    let (master, at) = (unit.master, unit.at);
+    let master = unit.master;
     let worker = unit.get::<Worker>(worker).await?;
+    disconnect_from(unit, &worker, master);
+    Ok(())
+}
+
+fn disconnect_from(unit: &mut Unit<'_>, worker: &Arc<Worker>, master: MasterId) {
+    let at = unit.at;
     if worker.connected_to.contains(&master) {
-        unit.change(&worker, EventName::Disconnected, |w| {
+        unit.change(worker, EventName::Disconnected, |w| {
             w.connected_to.retain(|m| *m != master);
             w.changed_at = Some(at);
         });
     }
-    Ok(())
 }
 
-/// At the start and end of this master.
-pub async fn disconnect_all(unit: &mut Unit<'_>) -> Result<(), Fault> {
+/// At the start and end of a master.
+pub async fn disconnect_all(unit: &mut Unit<'_>, master: MasterId) -> Result<(), Fault> {
     for worker in unit.every::<Worker>().await? {
-        disconnect(unit, worker.id).await?;
+        disconnect_from(unit, &worker, master);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The identity map: the entities that are worked on, kept from commit to commit so that the common write reads nothing.
 //!
 //! It may be stale when another master writes the same row; then the conditional UPDATE of a flush tells so and the cache is
-//! thrown away. Every change of it is logged, so that a refused write can be taken back.
+//! thrown away. So it is when a write is refused because somebody else has something: he may have given it up since. Every change of it is logged, so that a refused write can be taken back.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -34,6 +34,11 @@ impl<K: Hash + Eq + Clone, V> Tracked<K, V> {
     /// What was read from the database: nothing to take back.
     pub fn learn(&mut self, key: K, value: V) -> &V {
         self.map.entry(key).or_insert(value)
+    }
+
+    /// What was read from the database again: nothing to take back.
+    pub fn renew(&mut self, key: K, value: V) {
+        self.map.insert(key, value);
     }
 
     pub fn put(&mut self, key: K, value: V) {
@@ -140,6 +145,8 @@ cache! {
     properties: i64 => Arc<Properties>,
     /// The last build number of a builder.
     numbers: i64 => i64,
+    /// This master's rows of what is counted.
+    totals: String => i64,
     /// All requests of a buildset.
     requests_of: i64 => Arc<Vec<i64>>,
     /// The open steps of a build.

@@ -1,6 +1,7 @@
 //! Writing a unit's work: the fence first, then events and rows.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use super::*;
 use crate::engine::Value;
@@ -32,15 +33,17 @@ impl Head {
     }
 }
 
-/// How long a master is taken for alive after its last commit, in microseconds.
-pub const LEASE_MICROS: i64 = 15_000_000;
-
 impl Unit<'_> {
     /// Writes everything. Answers the numbered events, or none if another process has taken this master's place. The cache's entries say
-    /// afterwards what the rows hold, so if the commit fails the cache must be thrown away.
-    pub async fn flush(&mut self, head: Head, now: Timestamp) -> Result<Option<Vec<Event>>, EngineError> {
+    /// afterwards what the rows hold, so if the commit fails the cache must be thrown away. `lease`: for how long this master is to
+    /// be taken for alive from now on, if that is to be told.
+    pub async fn flush(
+        &mut self,
+        head: Head,
+        lease: Option<Duration>,
+    ) -> Result<Option<Vec<Event>>, EngineError> {
         let events = std::mem::take(&mut self.out.events);
-        if !self.fence(head, events.len() as i64, now).await? {
+        if !self.fence(head, events.len() as i64, lease).await? {
             return Ok(None);
         }
         let numbered = (head.seq + 1..).zip(events);
@@ -48,15 +51,21 @@ impl Unit<'_> {
             numbered.map(|(seq, (at, what))| Event { master: self.master, seq, at, what }).collect();
         let rows = events.iter().map(event_row).collect::<Result<Vec<_>, _>>()?;
         self.tx.insert(&EVENTS, &rows).await?;
+        self.flush_totals_of(&events).await?;
         self.flush_entities().await?;
         self.flush_out().await?;
         Ok(Some(events))
     }
 
     /// Moves this master's head in one conditional statement, which locks its row and proves that the place is still ours.
-    async fn fence(&mut self, head: Head, count: i64, now: Timestamp) -> Result<bool, EngineError> {
-        let until = if self.out.released { 0 } else { now.0.saturating_add(LEASE_MICROS) };
-        let values = [("seq", Value::Int(head.seq + count)), ("lease_until", Value::Int(until))];
+    async fn fence(&mut self, head: Head, count: i64, lease: Option<Duration>) -> Result<bool, EngineError> {
+        let mut values = vec![("seq", Value::Int(head.seq + count))];
+        if self.out.released {
+            values.push(("lease_until", Value::Int(0)));
+        } else if let Some(lease) = lease {
+            let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
+            values.push(("lease_until", Value::Int(self.tx.now().await?.saturating_add(lease))));
+        }
         Ok(self.tx.set(&MASTER_HEADS, &values, &head.conds(self.master)).await? == 1)
     }
 
@@ -68,6 +77,7 @@ impl Unit<'_> {
         if self.tx.set(&MASTER_HEADS, &values, &head.conds(self.master)).await? != 1 {
             return Ok(None);
         }
+        self.flush_totals(super::totals::changed(events.iter().map(|(_, what)| what))).await?;
         self.flush_entities().await?;
         self.flush_out().await?;
         Ok(Some(Head { seq, ..head }))

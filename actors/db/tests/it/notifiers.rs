@@ -15,7 +15,7 @@ both!(
 );
 
 fn claim(world: &World, kind: &str) -> Op {
-    Op::ClaimNotifier { id: world.id(), name: "team".into(), kind: kind.into() }
+    Op::Claim(Duty::Notifier { name: "team".into(), new: Some((world.id(), kind.into())) })
 }
 
 fn message(world: &World, key: &str, silenced: Option<&str>) -> (DeliveryId, Op) {
@@ -46,8 +46,9 @@ async fn deliveries(world: &World) -> Vec<(i64, DeliveryState)> {
 async fn a_notifier_is_claimed_and_given_back(world: World) {
     world.run(vec![claim(&world, "irc")]).await;
     world.run(vec![claim(&world, "irc")]).await;
-    world.run(vec![claim(&world, "mail"), Op::ReleaseNotifier { name: "team".into() }]).await;
-    world.run(vec![Op::ReleaseNotifier { name: "nobody".into() }]).await;
+    let release = |name: &str| Op::Release(Duty::Notifier { name: name.into(), new: None });
+    world.run(vec![claim(&world, "mail"), release("team")]).await;
+    world.run(vec![release("nobody")]).await;
     let all = world.list::<Notifier>(Query::default()).await.items;
     assert_eq!(all.len(), 1);
     assert_eq!((all[0].kind.as_str(), all[0].master), ("mail", None));

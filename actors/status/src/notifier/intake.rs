@@ -35,7 +35,7 @@ const BATCH: usize = 64;
 /// How long to wait before trying again what the data layer could not do.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long to wait for another master to give the notifier up.
-const CLAIM_AGAIN_AFTER: Duration = Duration::from_secs(10);
+const CLAIM_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// The most builds that a message about a buildset names.
 const BUILDS: usize = 50;
 /// How many last results are remembered; past it they are read again.
