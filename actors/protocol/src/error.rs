@@ -40,6 +40,20 @@ pub enum Problem {
     /// The frame goes on after its one map.
     #[error("the frame has bytes after its end")]
     TrailingBytes,
+    /// Something is larger than is accepted.
+    #[error("{found} bytes are announced, at most {most} are accepted")]
+    TooLarge {
+        /// Its size in bytes.
+        found: u64,
+        /// The largest size accepted.
+        most: u64,
+    },
+    /// Data that are not as long as is said of them.
+    #[error("the lengths do not agree")]
+    WrongSize,
+    /// Data in an encoding that is not known.
+    #[error("the encoding is not known")]
+    UnknownEncoding,
 }
 
 /// A frame that could not be read: what is wrong and where.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::batch::{self, Batch, BatchFields, Source};
 use crate::command::Command;
 use crate::error::{DecodeError, Inside, Problem};
 use crate::reader::Reader;
@@ -97,6 +98,15 @@ pub enum WorkerOp {
         command_id: CommandId,
         /// Text of the failure if the command itself broke; then a failure whatever its `rc` said.
         failure: Option<String>,
+        /// Bytes of each source that had any, if they came in batches.
+        totals: Option<Vec<(Source, u64)>>,
+    },
+    /// Output in a batch: only if the master enabled that.
+    Output {
+        /// The run.
+        command_id: CommandId,
+        /// What it wrote.
+        batch: Batch,
     },
     /// A block of an uploaded file.
     UploadFileWrite {
@@ -156,6 +166,7 @@ impl WorkerOp {
         match self {
             WorkerOp::Update { command_id, .. }
             | WorkerOp::Complete { command_id, .. }
+            | WorkerOp::Output { command_id, .. }
             | WorkerOp::UploadFileWrite { command_id, .. }
             | WorkerOp::UploadFileClose { command_id }
             | WorkerOp::UploadFileUtime { command_id, .. }
@@ -250,6 +261,11 @@ pub struct Fields<'a> {
     length: Option<Reader<'a>>,
     access_time: Option<Reader<'a>>,
     modified_time: Option<Reader<'a>>,
+    chunks: Option<Reader<'a>>,
+    size: Option<Reader<'a>>,
+    encoding: Option<Reader<'a>>,
+    data: Option<Reader<'a>>,
+    output: Option<Reader<'a>>,
 }
 
 impl<'a> Fields<'a> {
@@ -269,6 +285,11 @@ impl<'a> Fields<'a> {
             length: None,
             access_time: None,
             modified_time: None,
+            chunks: None,
+            size: None,
+            encoding: None,
+            data: None,
+            output: None,
         };
         for _ in 0..reader.map()? {
             let key = reader.key()?;
@@ -286,6 +307,11 @@ impl<'a> Fields<'a> {
                 b"length" => fields.length = value,
                 b"access_time" => fields.access_time = value,
                 b"modified_time" => fields.modified_time = value,
+                b"chunks" => fields.chunks = value,
+                b"size" => fields.size = value,
+                b"encoding" => fields.encoding = value,
+                b"data" => fields.data = value,
+                b"output" => fields.output = value,
                 _ => {}
             }
         }
@@ -317,6 +343,23 @@ impl<'a> Fields<'a> {
 
     fn time(&self, field: &Option<Reader<'a>>, key: &'static str) -> Result<Option<f64>> {
         self.get(field, key, |reader| reader.optional(Reader::number))
+    }
+
+    fn batch(&self) -> Result<Batch> {
+        let whole = |field: &Option<Reader<'a>>, key| self.get(field, key, |reader| Ok(reader.clone()));
+        Batch::read(BatchFields {
+            chunks: whole(&self.chunks, "chunks")?,
+            size: whole(&self.size, "size")?,
+            encoding: self.encoding.clone().filter(|reader| !reader.clone().nil()),
+            data: whole(&self.data, "data")?,
+        })
+    }
+
+    fn totals(&self) -> Result<Option<Vec<(Source, u64)>>> {
+        match &self.output {
+            Some(_) => self.get(&self.output, "output", |reader| reader.optional(batch::read_totals)),
+            None => Ok(None),
+        }
     }
 
     fn response(&self, seq: u64) -> Result<Response> {
@@ -413,7 +456,9 @@ impl sealed::Operation for WorkerOp {
             "complete" => WorkerOp::Complete {
                 command_id: fields.id()?,
                 failure: fields.get(&fields.args, "args", |reader| reader.optional(Reader::string))?,
+                totals: fields.totals()?,
             },
+            "output" => WorkerOp::Output { command_id: fields.id()?, batch: fields.batch()? },
             "update_upload_file_write" => {
                 WorkerOp::UploadFileWrite { command_id: fields.id()?, block: fields.block()? }
             }
@@ -446,10 +491,18 @@ impl sealed::Operation for WorkerOp {
                     item.write(writer);
                 }
             }
-            WorkerOp::Complete { command_id, failure } => {
-                begin_for(writer, "complete", 1, seq, command_id);
+            WorkerOp::Complete { command_id, failure, totals } => {
+                begin_for(writer, "complete", 1 + usize::from(totals.is_some()), seq, command_id);
                 writer.text("args");
                 writer.optional(failure.as_deref(), Writer::text);
+                if let Some(totals) = totals {
+                    writer.text("output");
+                    batch::write_totals(writer, totals);
+                }
+            }
+            WorkerOp::Output { command_id, batch } => {
+                begin_for(writer, "output", Batch::KEYS, seq, command_id);
+                batch.write(writer);
             }
             WorkerOp::UploadFileWrite { command_id, block } => {
                 begin_for(writer, "update_upload_file_write", 1, seq, command_id);
@@ -489,6 +542,7 @@ impl sealed::Operation for WorkerOp {
     fn size_hint(&self) -> usize {
         match self {
             WorkerOp::Update { items, .. } => 96 + items.iter().map(UpdateItem::size_hint).sum::<usize>(),
+            WorkerOp::Output { batch, .. } => batch.size_hint(),
             WorkerOp::UploadFileWrite { block, .. } | WorkerOp::UploadDirectoryWrite { block, .. } => {
                 block.len() + 128
             }

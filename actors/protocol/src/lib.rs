@@ -18,9 +18,10 @@
 //!
 //! # Cost
 //!
-//! Log text and file contents are slices of the received [`bytes::Bytes`]; nothing is copied a line. Line positions and
+//! Output in [batches](Batch) is neither looked at nor unpacked when a frame is read. Log text and file contents are slices of the received [`bytes::Bytes`]; nothing is copied a line. Line positions and
 //! times are skipped. Lengths are checked against the frame before anything is allocated.
 
+mod batch;
 mod command;
 mod error;
 mod frame;
@@ -31,6 +32,9 @@ mod update;
 mod value;
 mod writer;
 
+pub use batch::{
+    Batch, Chunk, Damaged, MAX_BATCH, MAX_CHUNKS, OUTPUT_BATCHES, OUTPUT_BATCHES_VERSION, Packer, Source,
+};
 pub use bytestring::ByteString;
 pub use command::{
     Command, CommandLine, Cpdir, DEFAULT_TIMEOUT, DownloadFile, EnvValue, Logfile, Rmdir, Shell,

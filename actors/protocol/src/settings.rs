@@ -15,6 +15,9 @@ pub struct Settings {
     pub newline_re: String,
     /// Characters after which a stock worker cuts a line, and loses data doing so.
     pub max_line_length: u64,
+    /// Version of the extension [output batches](crate::Batch) that the worker is to use, of those that it announced; none: it
+    /// reports output as a stock worker does.
+    pub output_batches: Option<i64>,
 }
 
 /// What ends a line besides `\n`: `\r\n`, a lone `\r` that something follows, three cursor moves, runs of backspaces. It finds what
@@ -32,21 +35,30 @@ impl Default for Settings {
             buffer_timeout: 0.2,
             newline_re: NEWLINE.to_owned(),
             max_line_length: 1 << 30,
+            output_batches: None,
         }
     }
 }
 
 impl Settings {
+    /// What suits our agent, if it announced output batches: as the default, in batches of a size that costs little a byte.
+    pub fn batched(version: i64) -> Self {
+        Self { buffer_size: 256 * 1024, output_batches: Some(version), ..Self::default() }
+    }
+
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let at = reader.clone();
         let missing = |key| at.error(Problem::Missing(key));
-        let (mut size, mut timeout, mut newline, mut length) = (None, None, None, None);
+        let (mut size, mut timeout, mut newline, mut length, mut batches) = (None, None, None, None, None);
         for _ in 0..reader.map()? {
             match reader.key()? {
                 b"buffer_size" => size = Some(reader.uint().inside("buffer_size")?),
                 b"buffer_timeout" => timeout = Some(reader.number().inside("buffer_timeout")?),
                 b"newline_re" => newline = Some(reader.string().inside("newline_re")?),
                 b"max_line_length" => length = Some(reader.uint().inside("max_line_length")?),
+                b"output_batches" => {
+                    batches = reader.optional(Reader::int).inside("output_batches")?;
+                }
                 _ => reader.skip()?,
             }
         }
@@ -55,11 +67,12 @@ impl Settings {
             buffer_timeout: timeout.ok_or_else(|| missing("buffer_timeout"))?,
             newline_re: newline.ok_or_else(|| missing("newline_re"))?,
             max_line_length: length.ok_or_else(|| missing("max_line_length"))?,
+            output_batches: batches,
         })
     }
 
     pub(crate) fn write(&self, writer: &mut Writer) {
-        writer.map(4);
+        writer.map(4 + usize::from(self.output_batches.is_some()));
         writer.text("newline_re");
         writer.text(&self.newline_re);
         writer.text("max_line_length");
@@ -68,5 +81,9 @@ impl Settings {
         writer.number(self.buffer_timeout);
         writer.text("buffer_size");
         writer.uint(self.buffer_size);
+        if let Some(version) = self.output_batches {
+            writer.text("output_batches");
+            writer.int(version);
+        }
     }
 }

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn complete(id: i64) -> WorkerOp {
-        WorkerOp::Complete { command_id: CommandId::Int(id), failure: None }
+        WorkerOp::Complete { command_id: CommandId::Int(id), failure: None, totals: None }
     }
 
     #[tokio::test]

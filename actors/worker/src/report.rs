@@ -185,7 +185,7 @@ impl Report {
             self.flush().await?;
         }
         let slot = self.outbox.reserve(failure.as_ref().map_or(0, String::len)).await?;
-        slot.send(WorkerOp::Complete { command_id: self.id, failure })
+        slot.send(WorkerOp::Complete { command_id: self.id, failure, totals: None })
     }
 }
 

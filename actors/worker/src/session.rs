@@ -219,7 +219,7 @@ impl Session<'_> {
         let outbox = self.outbox.clone();
         self.tasks.spawn(async move {
             if let Ok(slot) = outbox.reserve(0).await {
-                let _ = slot.send(WorkerOp::Complete { command_id: id, failure });
+                let _ = slot.send(WorkerOp::Complete { command_id: id, failure, totals: None });
             }
         });
         Ok(())

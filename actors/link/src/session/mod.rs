@@ -352,7 +352,7 @@ impl SessionActor {
     fn operation(&mut self, seq: u64, op: WorkerOp, credit: &Credit) -> Response {
         match op {
             WorkerOp::Update { command_id, items } => self.update(&command_id, items, credit),
-            WorkerOp::Complete { command_id, failure } => {
+            WorkerOp::Complete { command_id, failure, totals: _ } => {
                 let done =
                     command_id.as_str().and_then(|id| Some((id, self.commands.complete(id, failure)?)));
                 match done {
@@ -365,6 +365,10 @@ impl SessionActor {
             WorkerOp::UploadFileClose { .. }
             | WorkerOp::ReadFileClose { .. }
             | WorkerOp::UploadFileUtime { .. } => {}
+            WorkerOp::Output { .. } => {
+                self.odd(format_args!("output in batches, which nobody asked for"));
+                return Response::error(seq, "this master did not ask for output in batches");
+            }
             WorkerOp::UploadFileWrite { .. }
             | WorkerOp::UploadDirectoryWrite { .. }
             | WorkerOp::UploadDirectoryUnpack { .. }

@@ -199,8 +199,8 @@ async fn a_worker_cannot_touch_commands_of_another() {
         worker.answer(seq, nil()).await;
         for op in [
             WorkerOp::Update { command_id: id.clone(), items: vec![stdout("forged\n"), UpdateItem::Rc(0)] },
-            WorkerOp::Complete { command_id: id.clone(), failure: None },
-            WorkerOp::Complete { command_id: CommandId::Int(7), failure: None },
+            WorkerOp::Complete { command_id: id.clone(), failure: None, totals: None },
+            WorkerOp::Complete { command_id: CommandId::Int(7), failure: None, totals: None },
             WorkerOp::UploadFileClose { command_id: id.clone() },
         ] {
             let seq = intruder.send(op).await;

@@ -214,7 +214,7 @@ impl Farm {
     pub async fn text(&self, log: LogId) -> String {
         self.rw().finish_log(log).await.unwrap();
         let ro = self.rw().ro().clone();
-        let mut pieces = ro.log_text(log);
+        let mut pieces = ro.log_text(log, 0..i64::MAX);
         let mut text = Vec::new();
         while let Some(piece) = pieces.next().await {
             text.extend_from_slice(&piece.unwrap());
@@ -328,7 +328,7 @@ impl FakeWorker {
     }
 
     pub async fn complete(&mut self, id: &CommandId, failure: Option<&str>) -> u64 {
-        self.send(WorkerOp::Complete { command_id: id.clone(), failure: failure.map(str::to_owned) }).await
+        self.send(WorkerOp::Complete { command_id: id.clone(), failure: failure.map(str::to_owned), totals: None }).await
     }
 
     /// The next frame of the master; none when the connection is over.

@@ -182,7 +182,7 @@ fn info_without_a_directory_is_refused() {
 
 #[test]
 fn our_bytes_do_not_drift() {
-    let op = WorkerOp::Complete { command_id: "7".into(), failure: None };
+    let op = WorkerOp::Complete { command_id: "7".into(), failure: None, totals: None };
     let bytes = encode(&Frame::Request { seq: 300, op });
     assert_eq!(
         &bytes[..],

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use greenroom_protocol::{
-    ByteString, Command, CommandId, CommandLine, Cpdir, DownloadFile, EnvValue, FileStat, Frame, LogText,
-    Logfile, MasterOp, Response, Rmdir, Settings, Shell, UpdateItem, UploadDirectory, UploadFile, Value,
-    WorkerOp, decode_from_master, decode_from_worker, encode,
+    Batch, ByteString, Command, CommandId, CommandLine, Cpdir, DownloadFile, EnvValue, FileStat, Frame,
+    LogText, Logfile, MasterOp, Packer, Response, Rmdir, Settings, Shell, Source, UpdateItem,
+    UploadDirectory, UploadFile, Value, WorkerOp, decode_from_master, decode_from_worker, encode,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -53,10 +53,27 @@ fn item() -> impl Strategy<Value = UpdateItem> {
     ]
 }
 
+fn source() -> impl Strategy<Value = Source> {
+    prop_oneof![
+        Just(Source::Stdout),
+        Just(Source::Stderr),
+        Just(Source::Header),
+        bytestring().prop_map(Source::File)
+    ]
+}
+
+fn batch() -> impl Strategy<Value = Batch> {
+    let bytes = prop_oneof![block(), Just(Bytes::from(vec![b'x'; 3000]))];
+    let pieces = vec((source(), 0_u64..1 << 60, bytes), 0..6);
+    pieces.prop_map(|pieces| Packer::default().pack(Batch::new(pieces)))
+}
+
 fn worker_op() -> impl Strategy<Value = WorkerOp> {
     prop_oneof![
         (id(), vec(item(), 0..20)).prop_map(|(command_id, items)| WorkerOp::Update { command_id, items }),
-        (id(), of(text())).prop_map(|(command_id, failure)| WorkerOp::Complete { command_id, failure }),
+        (id(), of(text()), of(vec((source(), any::<u64>()), 0..3)))
+            .prop_map(|(command_id, failure, totals)| WorkerOp::Complete { command_id, failure, totals }),
+        (id(), batch()).prop_map(|(command_id, batch)| WorkerOp::Output { command_id, batch }),
         (id(), block()).prop_map(|(command_id, block)| WorkerOp::UploadFileWrite { command_id, block }),
         id().prop_map(|command_id| WorkerOp::UploadFileClose { command_id }),
         (id(), of(seconds()), of(seconds())).prop_map(|(command_id, access_time, modified_time)| {
@@ -167,9 +184,11 @@ fn master_op() -> impl Strategy<Value = MasterOp> {
                     buffer_timeout,
                     newline_re,
                     max_line_length,
+                    output_batches: None,
                 })
             }
         ),
+        any::<i64>().prop_map(|version| MasterOp::SetWorkerSettings(Settings::batched(version))),
         (id(), command()).prop_map(|(command_id, command)| MasterOp::StartCommand { command_id, command }),
         (id(), text()).prop_map(|(command_id, why)| MasterOp::InterruptCommand { command_id, why }),
         Just(MasterOp::Shutdown),
