@@ -33,6 +33,7 @@ pub struct Control {
 pub struct BoundControl {
     rw: Rw,
     identity: String,
+    came_from: Option<String>,
 }
 
 /// A change as it is sent to us: a [`write::NewChange`] that has no id yet.
@@ -59,18 +60,24 @@ pub struct SentChange {
 impl Control {
     /// The permission of `identity` (a user's name or address; `anonymous` where nobody logs in).
     pub fn bind(&self, identity: impl Into<String>) -> BoundControl {
-        BoundControl { rw: self.rw.clone(), identity: identity.into() }
+        BoundControl { rw: self.rw.clone(), identity: identity.into(), came_from: None }
     }
 }
 
 impl BoundControl {
+    /// The same, asking from an address that the audit log keeps.
+    #[must_use]
+    pub fn from_address(self, address: Option<String>) -> Self {
+        Self { came_from: address, ..self }
+    }
+
     /// Who asks.
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
     /// Asks and waits up to 10 s for the answer. The same `key` of the same identity asks only once, and gives the
-    /// first answer. What has no owner any more is answered here: stopping a finished build is done with null.
+    /// first answer, on whichever master and for as long as the act is kept; to ask for something else with it is refused. What has no owner any more is answered here: stopping a finished build is done with null.
     pub async fn act(
         &self,
         target: ControlTarget,
@@ -79,6 +86,7 @@ impl BoundControl {
         key: Option<String>,
     ) -> Result<ControlAnswer, DataError> {
         if action == "stop"
+            && key.is_none()
             && let ControlTarget::Build(build) = &target
             && self.rw.ro().get::<Build>(build.0).await?.value.is_none_or(|b| b.complete_at.is_some())
         {
@@ -88,7 +96,8 @@ impl BoundControl {
         // Listening begins before asking, so that no answer is missed.
         let answers = self.listen(id).await?;
         let action = action.to_owned();
-        let new = NewControl { id, identity: self.identity.clone(), key, target, action, params };
+        let (identity, came_from) = (self.identity.clone(), self.came_from.clone());
+        let new = NewControl { id, identity, key, target, action, params, came_from };
         let asked = self.rw.write(vec![Op::AskControl(Box::new(new))]).await?;
         let act = match asked.outcomes.into_iter().next() {
             Some(Outcome::Control(act)) => act,

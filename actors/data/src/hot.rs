@@ -267,3 +267,4 @@ stored_only!(
     Notifier => wire::notifier,
     Delivery => wire::delivery,
 );
+    ControlAct => wire::audit,

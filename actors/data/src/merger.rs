@@ -113,7 +113,7 @@ impl Merger {
         }
         self.clock.set(master, event.seq);
         if !self.alone {
-            self.remember(event.what.record.entity(), event.what.record.version());
+            self.remember(event.what.record.entity(), event.what.version());
         }
         Some(event)
     }
@@ -125,7 +125,7 @@ impl Merger {
 
     /// Whether every earlier version of the event's entity has been delivered.
     fn may_follow(&self, event: &Event) -> bool {
-        let version = event.what.record.version();
+        let version = event.what.version();
         if self.alone || version <= 1 {
             return true;
         }
@@ -140,7 +140,7 @@ impl Merger {
         self.waiting
             .values()
             .flat_map(BTreeMap::values)
-            .any(|e| e.what.record.entity() == entity && e.what.record.version() < version)
+            .any(|e| e.what.record.entity() == entity && e.what.version() < version)
     }
 }
 

@@ -72,6 +72,8 @@ pub struct Remove {
     pub buildsets: Vec<BuildsetId>,
     /// Changes that no buildset is about.
     pub changes: Vec<ChangeId>,
+    /// Control acts that were asked for before this and are answered, some of them: ask again until none was removed.
+    pub acts_before: Option<Timestamp>,
     /// The time.
     pub at: Timestamp,
 }
@@ -89,6 +91,8 @@ pub struct Removed {
     pub buildsets: u64,
     pub changes: u64,
     pub sourcestamps: u64,
+    /// Control acts.
+    pub acts: u64,
 }
 
 /// Removes some text of logs that are gone: to the [`LogWriter`](crate::LogWriter).

@@ -67,6 +67,7 @@ stored!(
     Delivery,
 );
 
+    ControlAct,
 impl From<EngineError> for ReadError {
     fn from(error: EngineError) -> Self {
         match error {

@@ -84,10 +84,8 @@ tables! {
     ] unique &[&["stepid", "slug"]], index &[&["complete", "logid"]];
     CONTROL_ACTS = "control_acts" key 1 [
         "controlid": Int, "identity": Text, "act_key": Text, "target": Text, "action": Text, "params": Text, "requested_at": Int,
-        "answer": Text, "answered_at": Int, "version": Int,
-    ] unique &[&["identity", "act_key"]], index &[&["answered_at", "controlid"]];
-    AUDIT = "audit" key 1 ["controlid": Int, "at": Int, "identity": Text, "action": Text, "target": Text]
-        unique &[], index &[&["at"]];
+        "answer": Text, "answered_at": Int, "version": Int, "came_from": Text,
+    ] unique &[&["identity", "act_key"]], index &[&["answered_at", "controlid"], &["requested_at"]];
     CONFIGURATIONS = "configurations" key 1 [
         "configurationid": Int, "masterid": Int, "number": Int, "digest": Text, "cause": Text, "restores": Int, "who": Text,
         "created_at": Int, "difference": Text, "controlid": Int,

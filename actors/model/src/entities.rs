@@ -565,6 +565,42 @@ pub enum ControlTarget {
     Notifier(String),
 }
 
+impl ControlTarget {
+    /// Its path below `/api/v2`: `builds/7`, `forceschedulers/nightly`.
+    pub fn path(&self) -> String {
+        match self {
+            ControlTarget::Build(id) => format!("builds/{id}"),
+            ControlTarget::BuildRequest(id) => format!("buildrequests/{id}"),
+            ControlTarget::Worker(id) => format!("workers/{id}"),
+            ControlTarget::Scheduler(id) => format!("schedulers/{id}"),
+            ControlTarget::ForceScheduler(name) => format!("forceschedulers/{name}"),
+            ControlTarget::Master(id) => format!("masters/{id}"),
+            ControlTarget::Notifier(name) => format!("notifiers/{name}"),
+        }
+    }
+
+    /// What a path of [`ControlTarget::path`] names.
+    pub fn of_path(path: &str) -> Option<Self> {
+        let (kind, id) = path.split_once('/')?;
+        let number = || id.parse::<i64>().ok();
+        Some(match kind {
+            "builds" => ControlTarget::Build(BuildId(number()?)),
+            "buildrequests" => ControlTarget::BuildRequest(BuildRequestId(number()?)),
+            "workers" => ControlTarget::Worker(WorkerId(number()?)),
+            "schedulers" => ControlTarget::Scheduler(SchedulerId(number()?)),
+            "masters" => ControlTarget::Master(MasterId(number()?)),
+            "forceschedulers" => ControlTarget::ForceScheduler(id.to_owned()),
+            "notifiers" => ControlTarget::Notifier(id.to_owned()),
+            _ => return None,
+        })
+    }
+
+    /// As it is stored.
+    pub fn stored(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 /// Something that a user asked for: a row that the owner of the target answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ControlAct {
@@ -588,6 +624,9 @@ pub struct ControlAct {
     pub answered_at: Option<Timestamp>,
     /// Raised by each change.
     pub version: i64,
+    /// The address that it was asked from, if it is known.
+    #[serde(default)]
+    pub came_from: Option<String>,
 }
 
 /// The owner's answer to a control act.

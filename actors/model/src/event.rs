@@ -163,6 +163,14 @@ impl Record {
 }
 
 impl Happening {
+    /// The entity's version that this event brings. What never changes but for its end has 1, and 2 at that.
+    pub fn version(&self) -> i64 {
+        match (&self.record, self.name) {
+            (Record::Change(_), EventName::Deleted) => 2,
+            (record, _) => record.version(),
+        }
+    }
+
     /// The canonical topic, as stored beside the event: its first routing key.
     pub fn topic(&self) -> Key {
         self.keys().swap_remove(0)

@@ -106,6 +106,12 @@ entity!(ConfigurationVersion, Configurations, |e| e.id.0, {
 entity!(Notifier, Notifiers, |e| e.id.0, {
     "notifierid" => e.id.0, "name" => e.name.as_str(), "kind" => e.kind.as_str(), "masterid" => e.master.map(|m| m.0),
 });
+// A target is compared as it is stored.
+entity!(ControlAct, Audit, |e| e.id.0, {
+    "controlid" => e.id.0, "requested_at" => e.requested_at, "identity" => e.identity.as_str(),
+    "came_from" => e.came_from.as_deref(), "action" => e.action.as_str(), "target" => e.target.stored().as_str(),
+    "act_key" => e.key.as_deref(), "answered_at" => e.answered_at,
+});
 entity!(Delivery, Deliveries, |e| e.id.0, {
     "deliveryid" => e.id.0, "notifier" => e.notifier.as_str(), "created_at" => e.created_at, "due_at" => e.due_at,
     "dedup_key" => e.dedup_key.as_str(), "subject" => e.subject.as_str(), "buildid" => e.build.map(|b| b.0),

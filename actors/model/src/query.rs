@@ -26,6 +26,7 @@ pub enum Resource {
     Configurations,
     Notifiers,
     Deliveries,
+    Audit,
 }
 
 /// The type of a field.
@@ -170,7 +171,7 @@ macro_rules! fields {
 
 impl Resource {
     /// Every resource.
-    pub const ALL: [Resource; 16] = [
+    pub const ALL: [Resource; 17] = [
         Resource::Masters,
         Resource::Builders,
         Resource::Workers,
@@ -189,6 +190,7 @@ impl Resource {
         Resource::Deliveries,
     ];
 
+        Resource::Audit,
     /// The key of its entities in replies, and its path element: `builds`.
     pub fn plural(self) -> &'static str {
         match self {
@@ -210,6 +212,7 @@ impl Resource {
             Resource::Deliveries => "deliveries",
         }
     }
+            Resource::Audit => "audit",
 
     /// The field that is its id.
     pub fn id_field(self) -> &'static str {
@@ -291,6 +294,10 @@ impl Resource {
             ],
             Resource::Logs => fields![
                 "logid": Int, "name": Text, "slug": Text, "stepid": Int, "complete": Bool, "num_lines": Int, "type": Text,
+            Resource::Audit => fields![
+                "controlid": Int, "requested_at": Time, "identity": Text, "came_from": Text, "action": Text, "target": Text,
+                "params": Nested, "act_key": Text, "answer": Nested, "answered_at": Time,
+            ],
             ],
         }
     }

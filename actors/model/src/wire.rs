@@ -633,6 +633,59 @@ fn control(e: &ControlAct) -> impl Serialize + '_ {
 }
 
 #[derive(Serialize)]
+struct AuditForm<'a> {
+    act_key: Option<&'a str>,
+    action: &'a str,
+    answer: Option<&'a ControlAnswer>,
+    answered_at: Option<i64>,
+    came_from: Option<&'a str>,
+    controlid: i64,
+    identity: &'a str,
+    params: Value,
+    requested_at: i64,
+    target: String,
+}
+
+/// The public form of a control act in the audit log: parameters whose name says that they are secret are left out.
+pub fn audit(e: &ControlAct) -> impl Serialize + '_ {
+    AuditForm {
+        act_key: e.key.as_deref(),
+        action: &e.action,
+        answer: e.answer.as_ref(),
+        answered_at: e.answered_at.map(Timestamp::seconds),
+        came_from: e.came_from.as_deref(),
+        controlid: e.id.0,
+        identity: &e.identity,
+        params: without_secrets(&e.params),
+        requested_at: e.requested_at.seconds(),
+        target: e.target.path(),
+    }
+}
+
+/// What stands for the value of a secret parameter.
+const HIDDEN: &str = "***";
+/// A parameter with one of these in its name is secret.
+const SECRET_WORDS: [&str; 7] = ["password", "passwd", "passphrase", "secret", "token", "credential", "private"];
+
+fn without_secrets(value: &Value) -> Value {
+    let secret = |name: &str| {
+        let name = name.to_ascii_lowercase().replace(['-', '_', ' '], "");
+        SECRET_WORDS.iter().any(|word| name.contains(word)) || name.ends_with("apikey")
+    };
+    match value {
+        Value::Object(map) => {
+            let shown = |(name, value): (&String, &Value)| {
+                let value = if secret(name) { HIDDEN.into() } else { without_secrets(value) };
+                (name.clone(), value)
+            };
+            Value::Object(map.iter().map(shown).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(without_secrets).collect()),
+        plain => plain.clone(),
+    }
+}
+
+#[derive(Serialize)]
 struct PropertyRow<'a> {
     name: &'a str,
     source: &'a str,

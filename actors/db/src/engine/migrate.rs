@@ -29,7 +29,7 @@ macro_rules! steps {
 }
 
 // A new step: a file in each of the three folders, and its name here.
-steps!("0001_first", "0002_configurations", "0003_notifiers", "0004_views", "0005_retention");
+steps!("0001_first", "0002_configurations", "0003_notifiers", "0004_views", "0005_retention", "0006_audit", "0007_totals");
 
 /// Log text beside a SQLite file; elsewhere it has tables in the database.
 pub const SQLITE_LOGS: &Migrations =

@@ -1,4 +1,5 @@
-//! Control acts: rows that the owner of the target answers.
+//! Control acts: rows that the owner of the target answers. They are the audit log, too: who asked for what, when, from where, and
+//! what came of it, each in the transaction of what it tells.
 
 use std::sync::Arc;
 
@@ -6,12 +7,15 @@ use greenroom_model::write::NewControl;
 use greenroom_model::*;
 
 use crate::engine::{Cond, Select};
-use crate::rows::json;
 use crate::schema::*;
 use crate::work::{Fault, Unit};
 
 pub async fn ask(unit: &mut Unit<'_>, new: &NewControl) -> Result<Outcome, Fault> {
     if let Some(known) = known(unit, new).await? {
+        let same = known.target == new.target && known.action == new.action && known.params == new.params;
+        if !same {
+            return Err(Refusal::KeyUsed(new.key.clone().unwrap_or_default()).into());
+        }
         return Ok(Outcome::Control(known));
     }
     let act = ControlAct {
@@ -25,18 +29,8 @@ pub async fn ask(unit: &mut Unit<'_>, new: &NewControl) -> Result<Outcome, Fault
         answer: None,
         answered_at: None,
         version: 1,
+        came_from: new.came_from.clone(),
     };
-    let target = json(&act.target)?;
-    unit.insert(
-        &AUDIT,
-        vec![
-            act.id.0.into(),
-            unit.at.0.into(),
-            act.identity.as_str().into(),
-            act.action.as_str().into(),
-            target,
-        ],
-    );
     if let Some(key) = &act.key {
         unit.cache.control_keys.put((act.identity.clone(), key.clone()), act.id.0);
     }

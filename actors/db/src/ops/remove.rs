@@ -33,6 +33,9 @@ pub async fn remove(unit: &mut Unit<'_>, what: &Remove) -> Done<Removed> {
     sets.extend(what.buildsets.iter().map(|b| b.0));
     let stamps = remove_buildsets(unit, sets, &mut done).await?;
     let more = remove_changes(unit, what.changes.iter().map(|c| c.0).collect(), &mut done).await?;
+    if let Some(before) = what.acts_before {
+        remove_acts(unit, before, &mut done).await?;
+    }
     if alone(unit).await? {
         remove_stamps(unit, stamps.into_iter().chain(more).collect(), &mut done).await?;
     }
@@ -250,6 +253,24 @@ async fn remove_changes(unit: &mut Unit<'_>, ids: Vec<i64>, done: &mut Removed) 
     delete(unit, &CHANGE_ORIGINS, "changeid", &gone).await?;
     done.changes += delete(unit, &CHANGES, "changeid", &gone).await?;
     Ok(freed)
+}
+
+/// So many control acts go in one transaction.
+const ACTS: u64 = 100;
+
+/// Some of the answered control acts that are older.
+async fn remove_acts(unit: &mut Unit<'_>, before: Timestamp, done: &mut Removed) -> Done<()> {
+    let old = Select::from(&CONTROL_ACTS)
+        .filter(Cond::is("requested_at", Comparison::Lt, before.0))
+        .filter(Cond::NotNull("answered_at"))
+        .order("requested_at", false);
+    let mut gone = Vec::new();
+    for row in unit.tx.select(&old.limit(ACTS)).await? {
+        gone.push(Fields::new(&CONTROL_ACTS, row).int()?);
+    }
+    keep_ids(unit, IdKind::Control, &gone).await?;
+    done.acts += delete(unit, &CONTROL_ACTS, "controlid", &gone).await?;
+    Ok(())
 }
 
 async fn is_newest(unit: &mut Unit<'_>, change: &Change) -> Done<bool> {

@@ -475,6 +475,7 @@ plain!(
         opt_json(&e.answer)?,
         opt_time(e.answered_at),
         e.version.into(),
+        opt_text(&e.came_from),
     ],
     |f| ControlAct {
         id: f.id()?,
@@ -487,6 +488,7 @@ plain!(
         answer: f.opt_json()?,
         answered_at: f.opt_time()?,
         version: f.int()?,
+        came_from: f.opt_text()?,
     }
 );
 

@@ -10,6 +10,8 @@ use crate::world::World;
 
 both!(
     the_same_key_gives_the_first_act,
+    a_key_stands_for_one_act,
+    acts_are_kept_as_long_as_is_said,
     an_act_is_answered_once,
     workers_connect_pause_and_go,
     states_are_kept,
@@ -23,6 +25,7 @@ fn ask(world: &World, key: Option<&str>) -> Op {
         target: ControlTarget::Build(BuildId(7)),
         action: "stop".into(),
         params: json!({"reason": "bored"}),
+        came_from: Some("192.0.2.7".into()),
     }))
 }
 
@@ -46,6 +49,41 @@ async fn the_same_key_gives_the_first_act(world: World) {
     let ids: Vec<_> = both.into_iter().map(|a| act(a.unwrap().outcomes.remove(0)).id).collect();
     assert_eq!(ids[0], ids[1]);
     assert_eq!(world.topics().iter().filter(|t| *t == "control/builds/7/stop").count(), 4);
+}
+
+async fn a_key_stands_for_one_act(world: World) {
+    world.run(vec![ask(&world, Some("k"))]).await;
+    let Op::AskControl(first) = ask(&world, Some("k")) else { panic!("it asks") };
+    let others = [
+        NewControl { action: "rebuild".into(), ..(*first).clone() },
+        NewControl { target: ControlTarget::Build(BuildId(8)), ..(*first).clone() },
+        NewControl { params: json!({"reason": "tired"}), ..(*first).clone() },
+    ];
+    for other in others {
+        let refused = world.attempt(Op::AskControl(Box::new(NewControl { id: world.id(), ..other }))).await;
+        assert_eq!(refused.err(), Some(Refusal::KeyUsed("k".into())));
+    }
+    // Somebody else's keys are their own.
+    let bob = NewControl { identity: "bob".into(), action: "rebuild".into(), id: world.id(), ..*first };
+    world.run(vec![Op::AskControl(Box::new(bob))]).await;
+}
+
+async fn removed(world: &World, what: Remove) -> Removed {
+    world.writer.send(Remove { at: world.write(vec![]).at, ..what }).await.unwrap().unwrap()
+}
+
+async fn acts_are_kept_as_long_as_is_said(world: World) {
+    let answered = act(world.attempt(ask(&world, Some("k"))).await.unwrap());
+    let open = act(world.attempt(ask(&world, None)).await.unwrap());
+    world.run(vec![Op::AnswerControl { act: answered.id, answer: ControlAnswer::Done(Value::Null) }]).await;
+    let remove = |before: i64| Remove { acts_before: Some(Timestamp(before)), ..Remove::default() };
+    assert_eq!(removed(&world, remove(answered.requested_at.0)).await.acts, 0);
+    assert_eq!(removed(&world, remove(answered.requested_at.0 + 1)).await.acts, 1);
+    assert_eq!(removed(&world, remove(i64::MAX)).await.acts, 0, "what waits for its answer stays");
+    assert_eq!(world.read(ControlActOf { act: answered.id }).await, None);
+    assert!(world.read(ControlActOf { act: open.id }).await.is_some());
+    // The key is free again.
+    assert_ne!(act(world.attempt(ask(&world, Some("k"))).await.unwrap()).id, answered.id);
 }
 
 async fn an_act_is_answered_once(world: World) {

@@ -44,6 +44,7 @@ const VIEWS: &[(&str, &str)] = &[
     ("v1_logs", "logid name slug stepid complete num_lines type"),
     ("v1_buildset_properties", "bsid properties"),
     ("v1_build_properties", "buildid properties"),
+    ("v1_audit", "controlid requested_at identity came_from action target act_key answer answered_at"),
 ];
 
 crate::over!(sqlite, Sqlite, views_stay_as_they_are);
@@ -139,6 +140,16 @@ async fn views_stay_as_they_are(world: World) {
     let log: LogId = world.id();
     world.run(vec![Op::AddLog { id: log, step, name: "stdio".into(), kind: LogKind::Stdio }]).await;
     world.finish_build(build, Results::Failure).await.unwrap();
+    let act = Op::AskControl(Box::new(NewControl {
+        id: world.id(),
+        identity: "ann".into(),
+        key: Some("k".into()),
+        target: ControlTarget::Build(build),
+        action: "rebuild".into(),
+        params: serde_json::json!({}),
+        came_from: Some("192.0.2.7".into()),
+    }));
+    world.run(vec![act]).await;
     let mut stranger = Stranger::connect(&world).await;
     let mut names: Vec<String> = VIEWS.iter().map(|(view, _)| (*view).to_owned()).collect();
     names.sort();
@@ -155,6 +166,7 @@ async fn views_stay_as_they_are(world: World) {
     let told = "SELECT s.branch FROM v1_buildset_sourcestamps AS l JOIN v1_sourcestamps AS s ON s.ssid = l.ssid \
         JOIN v1_buildset_properties AS p ON p.bsid = l.bsid WHERE p.properties LIKE '%Ada%'";
     assert_eq!(stranger.text(told).await, "main");
+    assert_eq!(stranger.text("SELECT came_from FROM v1_audit WHERE action = 'rebuild'").await, "192.0.2.7");
 }
 
 /// The page names each view and each column, in order.
