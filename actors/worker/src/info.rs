@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use greenroom_protocol::{COMMAND_VERSION, WorkerInfo};
+use greenroom_protocol::{COMMAND_VERSION, OUTPUT_BATCHES, OUTPUT_BATCHES_VERSION, WorkerInfo};
 
 use crate::{commands, process};
 
@@ -27,7 +27,10 @@ pub(crate) fn gather(basedir: &Path, version: &str) -> WorkerInfo {
         version: version.to_owned(),
         worker_commands: commands::NAMES.map(|name| (name.to_owned(), COMMAND_VERSION.to_owned())).into(),
         delete_leftover_dirs: false,
-        extensions: BTreeMap::from([("agent".to_owned(), 1)]),
+        extensions: BTreeMap::from([
+            ("agent".to_owned(), 1),
+            (OUTPUT_BATCHES.to_owned(), OUTPUT_BATCHES_VERSION),
+        ]),
     }
 }
 

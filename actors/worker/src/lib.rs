@@ -44,6 +44,18 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// A connection that held for so long was a good one.
 const STABLE: Duration = Duration::from_secs(5);
 
+/// Whether output is compressed on its way to a master that takes it in batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compress {
+    /// If the master is on another machine.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
 /// How an agent is set up.
 #[derive(Debug, Clone)]
 pub struct AgentOptions {
@@ -61,6 +73,8 @@ pub struct AgentOptions {
     pub version: String,
     /// Longest time between two attempts to connect.
     pub longest_backoff: Duration,
+    /// Whether output is compressed on its way.
+    pub compress: Compress,
 }
 
 impl AgentOptions {
@@ -79,6 +93,7 @@ impl AgentOptions {
             end_with_stdin: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             longest_backoff: Duration::from_secs(10),
+            compress: Compress::Auto,
         }
     }
 }
@@ -123,6 +138,7 @@ pub(crate) struct Agent {
     pub(crate) basedir: PathBuf,
     pub(crate) version: String,
     pub(crate) groups: Groups,
+    pub(crate) compress: Compress,
     request: Request,
     address: String,
     longest_backoff: Duration,
@@ -191,6 +207,7 @@ impl Agent {
             basedir,
             version: options.version,
             groups: Groups::default(),
+            compress: options.compress,
             request,
             address,
             longest_backoff: options.longest_backoff,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use greenroom_protocol::{
-    Command, CommandId, DecodeError, Frame, MasterOp, Problem, Response, Settings, WorkerOp,
+    Command, CommandId, DecodeError, Frame, MasterOp, Packer, Problem, Response, Settings, WorkerOp,
     decode_from_master, encode_request, encode_response,
 };
 use tokio::net::TcpStream;
@@ -17,10 +17,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
-use crate::Agent;
 use crate::commands;
 use crate::outbox::{Gone, Outbox, OutboxReader, Outgoing};
 use crate::report::Report;
+use crate::{Agent, Compress};
 
 /// Time between our pings; a stock master sends none.
 const PING_EVERY: Duration = Duration::from_secs(15);
@@ -53,6 +53,7 @@ pub(crate) enum End {
 
 /// Serves a master until the connection ends. Commands still running then are killed.
 pub(crate) async fn serve(socket: Socket, agent: &Agent) -> End {
+    let packer = packs(&socket, agent.compress).then(Packer::default);
     let (sink, stream) = socket.split();
     let (outbox, reader) = Outbox::new();
     let mut session = Session {
@@ -65,11 +66,22 @@ pub(crate) async fn serve(socket: Socket, agent: &Agent) -> End {
     };
     let end = tokio::select! {
         end = session.read(stream) => end,
-        end = write(sink, reader) => end,
+        end = write(sink, reader, packer) => end,
     };
     // Dropping a command's task kills its process group.
     session.tasks.shutdown().await;
     end
+}
+
+/// Whether batches of output are compressed on this connection. Within one machine that costs more than it saves.
+fn packs(socket: &Socket, compress: Compress) -> bool {
+    match compress {
+        Compress::Always => true,
+        Compress::Never => false,
+        Compress::Auto => {
+            socket.get_ref().peer_addr().is_ok_and(|peer| !peer.ip().to_canonical().is_loopback())
+        }
+    }
 }
 
 struct Session<'a> {
@@ -233,14 +245,18 @@ impl From<Gone> for End {
 }
 
 /// Numbers, encodes and writes what the outbox holds, flushing when nothing more waits.
-async fn write(mut sink: SplitSink<Socket, Message>, mut outbox: OutboxReader) -> End {
+async fn write(
+    mut sink: SplitSink<Socket, Message>,
+    mut outbox: OutboxReader,
+    mut packer: Option<Packer>,
+) -> End {
     let mut seq = 0;
     let mut pings = interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let written = tokio::select! {
             next = outbox.next() => match next {
-                Some(first) => write_all(&mut sink, first, &mut outbox, &mut seq).await,
+                Some(first) => write_all(&mut sink, first, &mut outbox, &mut seq, &mut packer).await,
                 None => Err(End::Closed),
             },
             _ = pings.tick() => sink.send(Message::Ping(Bytes::new())).await.map_err(End::Broken),
@@ -258,16 +274,23 @@ async fn write_all(
     first: Outgoing,
     outbox: &mut OutboxReader,
     seq: &mut u64,
+    packer: &mut Option<Packer>,
 ) -> Result<(), End> {
     let mut next = Some(first);
     while let Some(outgoing) = next {
-        let bytes = match &outgoing {
-            Outgoing::Request(op, _room) => {
-                let bytes = encode_request(*seq, op);
+        let (bytes, _room) = match outgoing {
+            Outgoing::Request(op, room) => {
+                let op = match (op, packer.as_mut()) {
+                    (WorkerOp::Output { command_id, batch }, Some(packer)) => {
+                        WorkerOp::Output { command_id, batch: packer.pack(batch) }
+                    }
+                    (op, _) => op,
+                };
+                let bytes = encode_request(*seq, &op);
                 *seq += 1;
-                bytes
+                (bytes, room)
             }
-            Outgoing::Response(response) => encode_response(response),
+            Outgoing::Response(response) => (encode_response(&response), None),
             Outgoing::Close => {
                 // The agent ends whether or not the master hears of it.
                 let _ = sink.close().await;

@@ -1,4 +1,4 @@
-//! Turns the bytes of a stream into whole lines of text.
+//! Turns the bytes of a stream into whole lines of text, or hands them on as they are.
 
 use bytes::{Bytes, BytesMut};
 use greenroom_protocol::LogText;
@@ -10,12 +10,24 @@ pub(crate) const MAX_LINE: usize = 16 * 1024 * 1024;
 const FIRST_READ: usize = 4 * 1024;
 /// Room for further reads: the capacity of a pipe.
 const NEXT_READ: usize = 64 * 1024;
+/// The same where bytes are not looked at: what goes into one batch is read into one piece.
+const NEXT_RAW_READ: usize = 320 * 1024;
+
+/// What was taken out of a [`LineBuffer`].
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// Whole lines of text.
+    Lines(LogText),
+    /// Bytes as they were written.
+    Bytes(Bytes),
+}
 
 /// Bytes of one stream that were not sent yet: whole lines up to `cut`, then the beginning of a line.
 ///
-/// Lines end at a newline or, so that progress bars are live, at a carriage return.
+/// Lines end at a newline or, so that progress bars are live, at a carriage return. In a raw buffer everything is ready at once.
 #[derive(Debug, Default)]
 pub(crate) struct LineBuffer {
+    raw: bool,
     bytes: BytesMut,
     cut: usize,
     searched: usize,
@@ -24,10 +36,19 @@ pub(crate) struct LineBuffer {
 }
 
 impl LineBuffer {
+    /// For lines of text, or for bytes as they are.
+    pub(crate) fn new(raw: bool) -> Self {
+        Self { raw, ..Self::default() }
+    }
+
     /// Room to read into; call [`Self::filled`] afterwards.
     pub(crate) fn room(&mut self) -> &mut BytesMut {
         if self.bytes.capacity() - self.bytes.len() < 1024 {
-            let more = if self.bytes.capacity() == 0 { FIRST_READ } else { NEXT_READ };
+            let more = match (self.bytes.capacity(), self.raw) {
+                (0, _) => FIRST_READ,
+                (_, false) => NEXT_READ,
+                (_, true) => NEXT_RAW_READ,
+            };
             self.bytes.reserve(more);
         }
         &mut self.bytes
@@ -35,6 +56,10 @@ impl LineBuffer {
 
     /// Takes note of bytes read at `now`, in seconds since 1970.
     pub(crate) fn filled(&mut self, now: f64) {
+        if self.raw {
+            self.cut = self.bytes.len();
+            return;
+        }
         if self.cut == 0 {
             self.first_at = if self.searched == 0 { now } else { self.first_at };
         }
@@ -68,7 +93,23 @@ impl LineBuffer {
     }
 
     /// The whole lines, if there are any. Without a copy where the program wrote plain UTF-8.
-    pub(crate) fn take_lines(&mut self) -> Option<LogText> {
+    pub(crate) fn take_ready(&mut self) -> Option<Taken> {
+        if self.raw { self.take_bytes() } else { self.take_lines().map(Taken::Lines) }
+    }
+
+    /// Everything, with a newline added to a line of text that has none.
+    pub(crate) fn take_rest(&mut self) -> Option<Taken> {
+        if self.raw { self.take_bytes() } else { self.take_all().map(Taken::Lines) }
+    }
+
+    fn take_bytes(&mut self) -> Option<Taken> {
+        self.cut = 0;
+        let bytes = self.bytes.split().freeze();
+        self.lines += memchr_iter(b'\n', &bytes).count() as u64;
+        (!bytes.is_empty()).then_some(Taken::Bytes(bytes))
+    }
+
+    fn take_lines(&mut self) -> Option<LogText> {
         if self.cut == 0 {
             return None;
         }
@@ -78,8 +119,7 @@ impl LineBuffer {
         Some(self.finish(lines))
     }
 
-    /// Everything, with a newline added to a line that has none.
-    pub(crate) fn take_all(&mut self) -> Option<LogText> {
+    fn take_all(&mut self) -> Option<LogText> {
         let all = self.bytes.split().freeze();
         self.searched = 0;
         self.cut = 0;
@@ -249,6 +289,18 @@ mod tests {
         let text = buffer.take_lines().unwrap();
         assert_eq!(text.len(), MAX_LINE, "all but the last character, and a newline");
         assert_eq!(buffer.take_all().unwrap().as_str(), "é\n");
+    }
+
+    #[test]
+    fn raw_bytes_are_ready_as_they_come() {
+        let mut buffer = LineBuffer::new(true);
+        buffer.room().extend_from_slice(b"a\r\n\xff\rno end");
+        buffer.filled(1.0);
+        assert_eq!(buffer.ready(), 11);
+        let Some(Taken::Bytes(bytes)) = buffer.take_ready() else { panic!("no bytes") };
+        assert_eq!(&bytes[..], b"a\r\n\xff\rno end");
+        assert_eq!((buffer.ready(), buffer.lines()), (0, 1));
+        assert!(buffer.take_rest().is_none());
     }
 
     #[test]

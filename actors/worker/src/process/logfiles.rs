@@ -5,11 +5,11 @@ use std::io::SeekFrom;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use greenroom_protocol::{ByteString, LogText, Logfile, UpdateItem};
+use greenroom_protocol::{Logfile, Source};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::process::lines::LineBuffer;
+use crate::process::lines::{LineBuffer, Taken};
 use crate::report::unix_now;
 
 /// What tells one state of a file from another: where it is, how long it is and when it was written.
@@ -25,7 +25,8 @@ fn state(facts: &Metadata) -> State {
 /// One followed file.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    name: ByteString,
+    /// Its place in reports.
+    pub(crate) source: Source,
     path: PathBuf,
     /// How the file was when the command started; it is not read until it differs.
     at_start: Option<State>,
@@ -36,42 +37,37 @@ pub(crate) struct Follower {
 
 impl Follower {
     /// Notes how the file is now, before the command starts.
-    pub(crate) async fn new(name: &str, logfile: &Logfile, workdir: &Path) -> Self {
+    pub(crate) async fn new(name: &str, logfile: &Logfile, workdir: &Path, raw: bool) -> Self {
         let path = workdir.join(&logfile.filename);
         let facts = tokio::fs::metadata(&path).await.ok();
         let offset = if logfile.follow { facts.as_ref().map_or(0, Metadata::size) } else { 0 };
         Self {
-            name: ByteString::from(name),
+            source: Source::File(name.into()),
             path,
             inode: facts.as_ref().map(MetadataExt::ino),
             at_start: facts.as_ref().map(state),
             offset,
-            lines: LineBuffer::default(),
+            lines: LineBuffer::new(raw),
         }
     }
 
     /// Reads a piece of what is new. `None` when there is nothing new. A file that cannot be read has
     /// nothing new: it may not exist yet.
-    pub(crate) async fn poll(&mut self) -> Option<UpdateItem> {
+    pub(crate) async fn poll(&mut self) -> Option<Taken> {
         loop {
             let read = self.read().await.unwrap_or(0);
             if read == 0 {
                 return None;
             }
-            if let Some(text) = self.lines.take_lines() {
-                return Some(self.item(text));
+            if let Some(taken) = self.lines.take_ready() {
+                return Some(taken);
             }
         }
     }
 
     /// The last line, if it has no end.
-    pub(crate) fn rest(&mut self) -> Option<UpdateItem> {
-        let text = self.lines.take_all()?;
-        Some(self.item(text))
-    }
-
-    fn item(&self, text: LogText) -> UpdateItem {
-        UpdateItem::Log { name: self.name.clone(), text }
+    pub(crate) fn rest(&mut self) -> Option<Taken> {
+        self.lines.take_rest()
     }
 
     async fn read(&mut self) -> std::io::Result<usize> {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use greenroom_protocol::{LogText, Logfile, UpdateItem};
+use greenroom_protocol::{LogText, Logfile, Source, UpdateItem};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -22,11 +22,11 @@ use group::Group;
 pub(crate) use group::{Groups, signal_by_name};
 use kill::{Killer, Next};
 use lines::LineBuffer;
-pub(crate) use lines::MAX_LINE;
+pub(crate) use lines::{MAX_LINE, Taken};
 use logfiles::Follower;
 
 use crate::outbox::Gone;
-use crate::report::{Report, pieces, unix_now};
+use crate::report::{Report, unix_now};
 
 /// Time between two looks at followed files.
 const POLL_LOGFILES: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ pub(crate) async fn run(
     let started = Instant::now();
     let mut followers = Vec::with_capacity(spec.logfiles.len());
     for (name, logfile) in &spec.logfiles {
-        followers.push(Follower::new(name, logfile, &spec.workdir).await);
+        followers.push(Follower::new(name, logfile, &spec.workdir, report.is_raw()).await);
     }
     let mut child = match spawn(spec) {
         Ok(child) => child,
@@ -89,8 +89,9 @@ pub(crate) async fn run(
         }
     };
     let group = groups.adopt(child.id().unwrap_or_default());
-    let stdout = Stream::new(child.stdout.take(), spec.want_stdout, UpdateItem::Stdout);
-    let stderr = Stream::new(child.stderr.take(), spec.want_stderr, UpdateItem::Stderr);
+    let raw = report.is_raw();
+    let stdout = Stream::new(child.stdout.take(), spec.want_stdout, Source::Stdout, raw);
+    let stderr = Stream::new(child.stderr.take(), spec.want_stderr, Source::Stderr, raw);
     let killer = Killer::new(spec.interrupt_signal, spec.sigterm_time);
     let poll_at = if followers.is_empty() { None } else { Some(started + POLL_LOGFILES) };
     let run = Run {
@@ -136,12 +137,12 @@ struct Stream<R> {
     pipe: Option<R>,
     wanted: bool,
     lines: LineBuffer,
-    item: fn(LogText) -> UpdateItem,
+    source: Source,
 }
 
 impl<R: AsyncRead + Unpin> Stream<R> {
-    fn new(pipe: Option<R>, wanted: bool, item: fn(LogText) -> UpdateItem) -> Self {
-        Self { pipe, wanted, lines: LineBuffer::default(), item }
+    fn new(pipe: Option<R>, wanted: bool, source: Source, raw: bool) -> Self {
+        Self { pipe, wanted, lines: LineBuffer::new(raw), source }
     }
 
     fn is_open(&self) -> bool {
@@ -171,15 +172,16 @@ impl<R: AsyncRead + Unpin> Stream<R> {
     }
 
     fn settle(&mut self, report: &mut Report) {
-        if let Some(text) = self.lines.take_lines() {
-            pieces(text).for_each(|piece| report.push((self.item)(piece)));
+        if let Some(taken) = self.lines.take_ready() {
+            report.output(&self.source, taken);
         }
     }
 
     fn finish(&mut self, report: &mut Report) {
-        if let Some(text) = self.lines.take_all() {
-            pieces(text).for_each(|piece| report.push((self.item)(piece)));
+        if let Some(taken) = self.lines.take_rest() {
+            report.output(&self.source, taken);
         }
+        report.ended(&self.source);
     }
 }
 
@@ -369,10 +371,10 @@ impl Run<'_> {
 
     async fn poll_logfiles(&mut self) -> Result<(), Gone> {
         for index in 0..self.followers.len() {
-            while let Some(item) = self.followers[index].poll().await {
+            while let Some(taken) = self.followers[index].poll().await {
                 self.last_output = Instant::now();
                 self.settle();
-                self.report.push(item);
+                self.report.output(&self.followers[index].source, taken);
                 if self.report.is_due(0) {
                     self.report.flush().await?;
                 }
@@ -408,9 +410,10 @@ impl Run<'_> {
         self.stderr.finish(self.report);
         self.poll_logfiles().await?;
         for follower in &mut self.followers {
-            if let Some(item) = follower.rest() {
-                self.report.push(item);
+            if let Some(taken) = follower.rest() {
+                self.report.output(&follower.source, taken);
             }
+            self.report.ended(&follower.source);
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ async fn the_connect_sequence_of_a_stock_master_is_answered() {
     assert_eq!((info.system.as_str(), info.version.as_str()), ("posix", "0.1.0-test"));
     assert_eq!(info.worker_commands["shell"], "3.3");
     assert!(info.numcpus >= 1 && info.environ.contains_key("PATH"));
-    assert_eq!(info.extensions["agent"], 1);
+    assert_eq!((info.extensions["agent"], info.extensions["output-batches"]), (1, 1));
     master.settings(Settings::default()).await;
     assert_eq!(master.ask(MasterOp::Keepalive).await, Ok(Value::Nil));
     let text = master.ask(MasterOp::Unknown { op: "dance".to_owned() }).await.unwrap_err();

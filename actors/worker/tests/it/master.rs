@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use greenroom_protocol::{
-    Command, CommandId, CommandLine, Frame, MAX_FRAME, MasterOp, Response, Settings, Shell, UpdateItem,
-    Value, WorkerFrame, WorkerOp, decode_from_worker, encode,
+    Batch, Command, CommandId, CommandLine, Frame, MAX_FRAME, MasterOp, Response, Settings, Shell, Source,
+    UpdateItem, Value, WorkerFrame, WorkerOp, decode_from_worker, encode,
 };
 use greenroom_worker::{AgentError, AgentOptions, Ended, run_until};
 use tempfile::TempDir;
@@ -45,12 +45,18 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// A world whose agent is set up otherwise.
+    pub async fn with(change: impl FnOnce(&mut AgentOptions)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
         let mut options = AgentOptions::new(url, "w1", String::from("pw1").into(), dir.path());
         options.longest_backoff = Duration::from_millis(20);
         options.version = "0.1.0-test".to_owned();
+        change(&mut options);
         let (stop, stopped) = oneshot::channel::<()>();
         let agent = tokio::spawn(run_until(options, async {
             let _ = stopped.await;
@@ -106,10 +112,36 @@ impl World {
 pub struct Run {
     pub items: Vec<UpdateItem>,
     pub updates: usize,
+    /// Bytes that came in batches, by source, and how many batches those were, packed ones among them.
+    pub raw: Vec<(Source, Vec<u8>)>,
+    pub batches: usize,
+    pub packed: usize,
+    pub totals: Option<Vec<(Source, u64)>>,
     pub complete: Option<Option<String>>,
 }
 
 impl Run {
+    fn batch(&mut self, batch: &Batch) {
+        self.batches += 1;
+        self.packed += usize::from(batch.is_packed());
+        let mut bytes = batch.unpack().unwrap();
+        for chunk in batch.chunks() {
+            let known = self.raw.iter().position(|(source, _)| *source == chunk.source);
+            let index = known.unwrap_or_else(|| {
+                self.raw.push((chunk.source.clone(), Vec::new()));
+                self.raw.len() - 1
+            });
+            let so_far = &mut self.raw[index].1;
+            assert_eq!(so_far.len() as u64, chunk.offset, "no gap, nothing twice");
+            so_far.extend_from_slice(&bytes.split_to(chunk.length));
+        }
+    }
+
+    /// What came in batches from a source.
+    pub fn bytes(&self, source: &Source) -> &[u8] {
+        self.raw.iter().find(|(known, _)| known == source).map_or(&[], |(_, bytes)| bytes)
+    }
+
     fn text(&self, pick: impl Fn(&UpdateItem) -> Option<&str>) -> String {
         self.items.iter().filter_map(pick).collect()
     }
@@ -219,7 +251,11 @@ impl Master {
                 run.updates += 1;
                 run.items.extend(items);
             }
-            WorkerOp::Complete { failure, .. } => run.complete = Some(failure),
+            WorkerOp::Complete { failure, totals, .. } => {
+                run.complete = Some(failure);
+                run.totals = totals;
+            }
+            WorkerOp::Output { batch, .. } => run.batch(&batch),
             other => panic!("unexpected {other:?}"),
         }
     }
