@@ -2,7 +2,9 @@
 
 Each connection has one request under way. A client does as little as it can with an answer: it finds its length in its
 head and counts its bytes, because clients and master share the cores."""
+import itertools
 import multiprocessing
+import random
 import select
 import socket
 import time
@@ -14,8 +16,8 @@ MAX_BODY = 64 << 20
 class _Connection:
     """One connection with one request under way."""
 
-    def __init__(self, port, request):
-        self.request = request
+    def __init__(self, port, requests):
+        self.requests = itertools.cycle(requests)
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -23,7 +25,7 @@ class _Connection:
         """Sends the request."""
         self.head, self.left = b"", None
         self.begun = time.perf_counter()
-        self.socket.sendall(self.request)
+        self.socket.sendall(next(self.requests))
 
     def read(self, buffer):
         """Takes what is there; whether the answer is whole."""
@@ -55,13 +57,13 @@ class _Connection:
         raise OSError("an answer without length, or too large")
 
 
-def _ask_until(port, request, connections, begin, end):
+def _ask_until(port, requests, connections, begin, end):
     """Asks from `begin` to `end` (of the monotonic clock); milliseconds of each answer that came between."""
     times, buffer = [], memoryview(bytearray(1 << 18))
     poll, known = select.epoll(), {}
     try:
         for _ in range(connections):
-            one = _Connection(port, request)
+            one = _Connection(port, random.sample(requests, len(requests)))
             known[one.socket.fileno()] = one
             poll.register(one.socket, select.EPOLLIN)
         time.sleep(max(0.0, begin - time.monotonic()))
@@ -87,15 +89,16 @@ def _process(pipe, *task):
         pipe.send(error)
 
 
-def run(port, path, accept, processes, connections, seconds):
-    """Milliseconds of all answers to `GET path` within so many seconds; `accept` is the kind that is asked for."""
-    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: {accept}\r\n\r\n".encode()
+def run(port, paths, accept, processes, connections, seconds):
+    """Milliseconds of all answers to `GET path`, for one path after the other, within so many seconds; `accept` is the kind that is
+    asked for."""
+    requests = [f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: {accept}\r\n\r\n".encode() for path in paths]
     begin = time.monotonic() + 0.3
     fork, workers = multiprocessing.get_context("fork"), []
     try:
         for _ in range(processes):
             ours, theirs = fork.Pipe(duplex=False)
-            task = (theirs, port, request, connections, begin, begin + seconds)
+            task = (theirs, port, requests, connections, begin, begin + seconds)
             worker = fork.Process(target=_process, args=task, daemon=True)
             worker.start()
             theirs.close()
@@ -109,7 +112,7 @@ def run(port, path, accept, processes, connections, seconds):
             except EOFError as error:
                 raise OSError("a client ended") from error
             if isinstance(found, Exception):
-                raise OSError(f"{path}: {found}")
+                raise OSError(f"{paths[0]}: {found}")
             times += found
         return times
     finally:

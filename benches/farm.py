@@ -38,14 +38,14 @@ def _end(process, seconds):
 class Farm:
     """Use it with `with`: whatever it started is ended at the end. Builders are called b0, b1, …; agents w0, w1, …"""
 
-    def __init__(self, binary, directory, builders=1, agents=1, max_builds=4, command=("true",)):
+    def __init__(self, binary, directory, builders=1, agents=1, max_builds=4, command=("true",), extra=""):
         self.binary, self.dir = binary, pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.port = _free_port()
         self.names = [f"b{n}" for n in range(builders)]
         self.agent_names = [f"w{n}" for n in range(agents)]
         self.master, self.agents = None, []
-        (self.dir / "farm.toml").write_text(self._configuration(max_builds, list(command)), encoding="utf-8")
+        (self.dir / "farm.toml").write_text(self._configuration(max_builds, list(command)) + extra, encoding="utf-8")
 
     def _configuration(self, max_builds, command):
         """TOML; JSON's strings and arrays of them are TOML's as well."""
@@ -113,15 +113,18 @@ class Farm:
                 time.sleep(0.02)
         raise Failed(f"not all agents are connected after {seconds} s: {self._tail('w0.log')}")
 
-    def populate(self, builds, seconds=600):
-        """Fills the stopped master's database with finished builds of 5 steps."""
-        words = [self.binary, "populate", "--config", "farm.toml", "--builds", str(builds)]
+    def populate(self, builds, steps=5, logs=1, seconds=3600):
+        """Fills the stopped master's database with finished builds; builds a second."""
+        words = [self.binary, "populate", "--config", "farm.toml", "--builds", str(builds), "--steps", str(steps),
+                 "--logs", str(logs)]
+        begun = time.perf_counter()
         try:
             done = subprocess.run(words, cwd=self.dir, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:
             raise Failed(f"no populated database after {seconds} s") from error
         if done.returncode:
             raise Failed(f"populate ended with {done.returncode}: {done.stderr[-500:]}")
+        return builds / (time.perf_counter() - begun)
 
     def _tail(self, log):
         return (self.dir / log).read_text(encoding="utf-8", errors="replace")[-800:]

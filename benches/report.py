@@ -12,6 +12,8 @@ FIGURES = {
     "rss_mib": ("RSS after 2 s", "MiB", 1),
     "peak_mib": ("peak RSS", "MiB", 1),
     "builds_s": ("builds", "/s", 0),
+    "changes_s": ("state changes stored", "/s", 0),
+    "changes_a_commit": ("state changes in one commit", "", 1),
     "master_cpu_ms": ("master CPU a build", "ms", 2),
     "agent_cpu_ms": ("agents' CPU a build", "ms", 2),
     "command_cpu_ms": ("CPU of the command itself", "ms", 2),
@@ -40,6 +42,23 @@ FIGURES = {
     "read_p99_ms": ("time of a request, p99", "ms", 2),
     "read_cpu_us": ("master CPU a request", "µs", 0),
     "read_cores": ("cores that the master used", "", 2),
+    "removed": ("builds removed meanwhile", "", 0),
+    "removed_s": ("builds removed", "/s", 0),
+    "removing": ("still at it at the end (1: yes)", "", 0),
+    "events_each": ("events that each subscriber got, in one order", "", 0),
+    "frames_s": ("frames sent", "/s", 0),
+    "fanout_mb": ("sent to subscribers", "MB", 0),
+    "client_cpu_ms": ("subscribers' own CPU a build", "ms", 2),
+    "fall_percent": ("builds/s less than without", "%", 0),
+    "fall_apart_percent": ("the same, did subscribers run elsewhere", "%", 0),
+    "quiet_cpu_ms": ("master CPU a second, nothing happens", "ms", 1),
+    "subscriber_kib": ("memory of an idle subscriber", "KiB", 1),
+    "idle_frames": ("events that idle subscribers got", "", 0),
+    "idle_closed": ("idle subscribers that were closed", "", 0),
+    "populated_s": ("builds that `populate` writes", "/s", 0),
+    "database_mb": ("database", "MB", 0),
+    "read_times": ("time of a request beside the small database", "×", 2),
+    "rss_times": ("memory beside the small database", "×", 2),
 }
 
 
@@ -66,6 +85,9 @@ BOUNDS = {
     ("logs", "", "log_mb_s"): _least(30),
     ("reads", "list of 500 builders", "requests_s"): _least(2000),
     ("reads", "newest 50 builds", "requests_s"): _least(2000),
+    ("fanout", "200 subscribers", "fall_apart_percent"): _most(20),
+    ("idle", "10000 subscribers", "subscriber_kib"): _most(64),
+    ("growth", "", "read_times"): _most(1.5),
 }
 
 

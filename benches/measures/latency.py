@@ -11,7 +11,7 @@ CHANGES, WARM_UP = 50, 3
 PAUSE_S = 0.05  # between a result and the next change, so that each meets an idle master
 
 
-def _one(rest, feed, number):
+def one_change(rest, feed, number):
     """Milliseconds from the change to: the hook's answer, build started, build finished."""
     begun = time.perf_counter()
     rest.push_change(author="Ada <ada@example.org>", branch="main", revision=f"{number:040x}",
@@ -33,9 +33,9 @@ def measure(options, directory):
         syncs = machine.fdatasync_ms(directory)
         with Rest(farm.port) as rest, Feed(farm.port, "builds/*/*") as feed:
             for number in range(WARM_UP):
-                _one(rest, feed, number)
+                one_change(rest, feed, number)
             cpu = farm.master_cpu_s()
-            rows = [_one(rest, feed, WARM_UP + number) for number in range(CHANGES)]
+            rows = [one_change(rest, feed, WARM_UP + number) for number in range(CHANGES)]
             cpu = farm.master_cpu_s() - cpu
         syncs += machine.fdatasync_ms(directory)
     sync = machine.percentile(syncs, .5)

@@ -61,7 +61,7 @@ class Changes(threading.Thread):
 def _ask(farm, options, name, path, accept):
     """Measures one path, asked for as this kind."""
     cpu, begun = farm.master_cpu_s(), time.perf_counter()
-    times = clients.run(farm.port, f"/api/v2/{path}", accept, options.processes, options.connections, options.seconds)
+    times = clients.run(farm.port, [f"/api/v2/{path}"], accept, options.processes, options.connections, options.seconds)
     cpu, seconds = farm.master_cpu_s() - cpu, time.perf_counter() - begun
     if not times:
         raise Failed(f"nobody answered {path}")

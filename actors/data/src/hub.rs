@@ -1,8 +1,9 @@
 //! Hubs and subscriptions: how an event finds those who want it.
 //!
 //! An event crosses threads once per hub (one per web worker thread, one for the actors), and in the hub it costs what its
-//! interested subscribers cost: they are found by topic. A subscription's queue is bounded; one that overflows is
-//! over, and its subscriber resumes from its clock.
+//! interested subscribers cost: they are found by topic. Subscribers of the same patterns are one audience: what it wants of a
+//! batch is found once and shared, so that each of them costs a reference. A subscription's queue is bounded; one that overflows
+//! is over, and its subscriber resumes from its clock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,15 +46,16 @@ pub struct Batch {
     pub after: Clock,
 }
 
-/// What a queue holds.
-pub(crate) struct Queued {
-    pub frame: Arc<Frame>,
-    pub key: usize,
+/// What an audience wants of a batch, in order: frames, and which of their keys was selected. A queue holds these.
+pub(crate) struct Run {
+    pub items: Vec<(Arc<Frame>, usize)>,
+    bytes: usize,
 }
 
 /// Shared between a queue's two ends.
 #[derive(Default)]
 pub(crate) struct QueueState {
+    events: AtomicUsize,
     bytes: AtomicUsize,
     overflown: AtomicBool,
 }
@@ -64,15 +66,31 @@ impl QueueState {
         self.overflown.load(Ordering::Acquire)
     }
 
+    /// An event of this size waits no more.
     pub(crate) fn taken(&self, size: usize) {
+        self.events.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(size, Ordering::Relaxed);
+    }
+
+    /// Makes room for a run; false: it is too much beside what waits already.
+    fn take_room(&self, run: &Run) -> bool {
+        let events = self.events.fetch_add(run.items.len(), Ordering::Relaxed);
+        let bytes = self.bytes.fetch_add(run.bytes, Ordering::Relaxed);
+        events == 0 || (events + run.items.len() <= QUEUE_EVENTS && bytes + run.bytes <= QUEUE_BYTES)
     }
 }
 
 struct Subscriber {
-    patterns: Vec<Pattern>,
-    queue: mpsc::Sender<Queued>,
+    queue: mpsc::Sender<Arc<Run>>,
     state: Arc<QueueState>,
+}
+
+/// The subscribers of the same patterns.
+struct Audience {
+    patterns: Vec<Pattern>,
+    members: HashMap<u64, Subscriber>,
+    /// What it wants of the batch that is being worked on.
+    due: Run,
 }
 
 /// See the module.
@@ -83,8 +101,13 @@ pub struct Hub {
     tasks: Tasks<Self>,
     joining: bool,
     position: Option<Position>,
+    /// Audiences by what they want.
     index: TopicIndex<u64>,
-    subscribers: HashMap<u64, Subscriber>,
+    audiences: HashMap<u64, Audience>,
+    /// Their ids.
+    by_patterns: HashMap<Vec<Pattern>, u64>,
+    /// The audience of each subscriber.
+    subscribers: HashMap<u64, u64>,
     next_id: u64,
     /// The clock up to which every live subscriber has everything queued.
     clock: Arc<ArcSwap<Clock>>,
@@ -108,6 +131,8 @@ impl Hub {
             joining: false,
             position: None,
             index: TopicIndex::new(),
+            audiences: HashMap::new(),
+            by_patterns: HashMap::new(),
             subscribers: HashMap::new(),
             next_id: 0,
             clock: Arc::new(ArcSwap::from_pointee(Clock::default())),
@@ -127,35 +152,79 @@ impl Hub {
     /// What was missed cannot be queued any more: every subscriber resumes from its own clock.
     fn restart_all(&mut self) {
         self.index = TopicIndex::new();
+        self.audiences.clear();
+        self.by_patterns.clear();
         self.subscribers.clear();
     }
 
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// The audience of these patterns, there already or new.
+    fn audience(&mut self, patterns: Vec<Pattern>) -> u64 {
+        if let Some(known) = self.by_patterns.get(&patterns) {
+            return *known;
+        }
+        let id = self.new_id();
+        patterns.iter().for_each(|p| self.index.insert(p, id));
+        self.by_patterns.insert(patterns.clone(), id);
+        let due = Run { items: Vec::new(), bytes: 0 };
+        self.audiences.insert(id, Audience { patterns, members: HashMap::new(), due });
+        id
+    }
+
     fn remove(&mut self, id: u64) {
-        if let Some(gone) = self.subscribers.remove(&id) {
-            gone.patterns.iter().for_each(|p| self.index.remove(p, &id));
+        let Some(of) = self.subscribers.remove(&id) else { return };
+        let Some(audience) = self.audiences.get_mut(&of) else { return };
+        audience.members.remove(&id);
+        if audience.members.is_empty()
+            && let Some(gone) = self.audiences.remove(&of)
+        {
+            gone.patterns.iter().for_each(|p| self.index.remove(p, &of));
+            self.by_patterns.remove(&gone.patterns);
         }
     }
 
-    fn queue(&mut self, frame: &Arc<Frame>) {
+    /// Queues what each audience wants of these frames.
+    fn queue(&mut self, frames: &[Arc<Frame>]) {
         let mut wanted: Vec<(u64, usize)> = Vec::new();
-        for (at, key) in frame.keys.iter().enumerate() {
-            self.index.matching(key, |id| {
-                if !wanted.iter().any(|(w, _)| w == id) {
-                    wanted.push((*id, at));
+        let mut touched: Vec<u64> = Vec::new();
+        for frame in frames {
+            wanted.clear();
+            for (at, key) in frame.keys.iter().enumerate() {
+                self.index.matching(key, |id| wanted.push((*id, at)));
+            }
+            // Once to each, by the first of its keys that is selected.
+            wanted.sort_unstable();
+            wanted.dedup_by_key(|(id, _)| *id);
+            for (id, key) in &wanted {
+                let Some(audience) = self.audiences.get_mut(id) else { continue };
+                if audience.due.items.is_empty() {
+                    touched.push(*id);
                 }
-            });
-        }
-        for (id, key) in wanted {
-            let Some(subscriber) = self.subscribers.get(&id) else { continue };
-            let size = frame.size();
-            let held = subscriber.state.bytes.fetch_add(size, Ordering::Relaxed);
-            let full = held > 0 && held + size > QUEUE_BYTES;
-            if full || subscriber.queue.try_send(Queued { frame: frame.clone(), key }).is_err() {
-                self.lagging += 1;
-                subscriber.state.overflown.store(true, Ordering::Release);
-                self.remove(id);
+                audience.due.bytes += frame.size();
+                audience.due.items.push((frame.clone(), *key));
             }
         }
+        touched.into_iter().for_each(|id| self.hand_over(id));
+    }
+
+    /// Gives its members what is due to an audience; who has no room for it is over.
+    fn hand_over(&mut self, id: u64) {
+        let Some(audience) = self.audiences.get_mut(&id) else { return };
+        let run = std::mem::replace(&mut audience.due, Run { items: Vec::new(), bytes: 0 });
+        let run = Arc::new(run);
+        let mut over = Vec::new();
+        for (id, member) in &audience.members {
+            if !member.state.take_room(&run) || member.queue.try_send(run.clone()).is_err() {
+                member.state.overflown.store(true, Ordering::Release);
+                over.push(*id);
+            }
+        }
+        self.lagging += over.len() as u64;
+        over.into_iter().for_each(|id| self.remove(id));
     }
 }
 
@@ -172,7 +241,7 @@ impl Supervised for Hub {
     const KIND: &'static str = "hub";
 
     fn observe(&self) -> serde_json::Value {
-        json!({"subscribers": self.subscribers.len(), "patterns": self.index.len(), "lagging": self.lagging})
+        json!({"subscribers": self.subscribers.len(), "audiences": self.audiences.len(), "patterns": self.index.len(), "lagging": self.lagging})
     }
 }
 
@@ -220,9 +289,7 @@ impl Handler<Batch> for Hub {
             // Something was missed (or this hub has not heard where it begins): nobody may be left believing otherwise.
             self.restart_all();
         }
-        for frame in batch.frames.iter() {
-            self.queue(frame);
-        }
+        self.queue(&batch.frames);
         self.position = Some(Position { next_frame: batch.first + batch.frames.len() as u64, ..at });
         self.clock.store(Arc::new(batch.after));
     }
@@ -238,7 +305,7 @@ pub(crate) struct Attach {
 /// A live queue.
 pub(crate) struct Attached {
     pub id: u64,
-    pub queue: mpsc::Receiver<Queued>,
+    pub queue: mpsc::Receiver<Arc<Run>>,
     pub state: Arc<QueueState>,
     /// Everything after this clock is queued.
     pub from: Clock,
@@ -253,13 +320,15 @@ impl Handler<Attach> for Hub {
         if self.position.is_none() {
             return Err(DataError::unavailable("the feed is starting"));
         }
-        let id = self.next_id;
-        self.next_id += 1;
+        let id = self.new_id();
+        let of = self.audience(msg.patterns);
+        // A run is an event at least.
         let (sender, queue) = mpsc::channel(QUEUE_EVENTS);
         let state = Arc::new(QueueState::default());
-        msg.patterns.iter().for_each(|p| self.index.insert(p, id));
-        self.subscribers
-            .insert(id, Subscriber { patterns: msg.patterns, queue: sender, state: state.clone() });
+        self.subscribers.insert(id, of);
+        if let Some(audience) = self.audiences.get_mut(&of) {
+            audience.members.insert(id, Subscriber { queue: sender, state: state.clone() });
+        }
         let from = (**self.clock.load()).clone();
         Ok(Attached { id, queue, state, from, hub_clock: self.clock.clone() })
     }

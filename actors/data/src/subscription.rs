@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use crate::actor::{FramesAfter, read};
 use crate::error::DataError;
 use crate::frame::{Delivered, Frame};
-use crate::hub::{Attach, Detach, Hub, QueueState, Queued, delivered};
+use crate::hub::{Attach, Detach, Hub, QueueState, Run, delivered};
 use crate::merger::Merger;
 use crate::ro::Shared;
 
@@ -48,7 +48,7 @@ pub struct Subscription {
     hub: Front<Hub>,
     patterns: Vec<Pattern>,
     /// Everything selected up to here has been given.
-    at: Clock,
+    at: Arc<Clock>,
     at_text: Arc<str>,
     live: Option<Live>,
     /// Read, not yet given.
@@ -58,10 +58,14 @@ pub struct Subscription {
 
 struct Live {
     id: u64,
-    queue: mpsc::Receiver<Queued>,
+    queue: mpsc::Receiver<Arc<Run>>,
+    /// What is being given of it, and how much of that was.
+    current: Option<(Arc<Run>, usize)>,
     state: Arc<QueueState>,
     /// Up to here the queue says nothing: it must be replayed.
     from: Clock,
+    /// That was replayed.
+    caught_up: bool,
     hub_clock: Arc<ArcSwap<Clock>>,
 }
 
@@ -76,7 +80,7 @@ impl Subscription {
         if let Some(since) = &since {
             check(&shared, since).await?;
         }
-        let at = since.clone().unwrap_or_default();
+        let at = Arc::new(since.clone().unwrap_or_default());
         let at_text = at.to_string().into();
         let mut new =
             Self { shared, hub, patterns, at, at_text, live: None, replay: VecDeque::new(), ended: None };
@@ -106,12 +110,14 @@ impl Subscription {
                 self.attach().await;
                 continue;
             };
-            match live.queue.recv().await {
-                Some(queued) => {
-                    if let Some(event) = self.take_queued(queued) {
-                        return Delivery::Event(event);
-                    }
+            if live.current.is_some() {
+                if let Some(event) = self.take_queued() {
+                    return Delivery::Event(event);
                 }
+                continue;
+            }
+            match live.queue.recv().await {
+                Some(run) => live.current = Some((run, 0)),
                 None => self.queue_closed(),
             }
         }
@@ -129,12 +135,12 @@ impl Subscription {
             if !self.caught_up() {
                 return None;
             }
-            match self.live.as_mut()?.queue.try_recv() {
-                Ok(queued) => {
-                    if let Some(event) = self.take_queued(queued) {
-                        return Some(Delivery::Event(event));
-                    }
-                }
+            if let Some(event) = self.take_queued() {
+                return Some(Delivery::Event(event));
+            }
+            let live = self.live.as_mut()?;
+            match live.queue.try_recv() {
+                Ok(run) => live.current = Some((run, 0)),
                 Err(mpsc::error::TryRecvError::Empty) => return None,
                 Err(mpsc::error::TryRecvError::Disconnected) => {
                     self.queue_closed();
@@ -146,7 +152,7 @@ impl Subscription {
 
     /// The clock of the last event given, or the one begun with.
     pub fn clock(&self) -> Clock {
-        self.at.clone()
+        (*self.at).clone()
     }
 
     /// The same as text.
@@ -162,11 +168,11 @@ impl Subscription {
         if self.ended.is_some()
             || !self.replay.is_empty()
             || !self.caught_up()
-            || !self.live.as_ref()?.queue.is_empty()
+            || self.live.as_ref().is_none_or(|live| live.current.is_some() || !live.queue.is_empty())
         {
             return None;
         }
-        if hub_clock.covers(&self.at) && *hub_clock != self.at {
+        if hub_clock.covers(&self.at) && hub_clock != self.at {
             self.stand_at((*hub_clock).clone());
         }
         Some(self.at_text.clone())
@@ -174,37 +180,55 @@ impl Subscription {
 
     fn stand_at(&mut self, clock: Clock) {
         self.at_text = clock.to_string().into();
-        self.at = clock;
+        self.at = Arc::new(clock);
+    }
+
+    /// Moves the clock on to an event.
+    fn reach(&mut self, frame: &Frame) {
+        Arc::make_mut(&mut self.at).set(frame.event.master, frame.event.seq);
+        self.at_text = self.at.to_string().into();
     }
 
     /// Whether all that the queue does not hold has been given.
-    fn caught_up(&self) -> bool {
-        self.live.as_ref().is_none_or(|live| self.at.covers(&live.from))
+    fn caught_up(&mut self) -> bool {
+        let Some(live) = &mut self.live else { return true };
+        live.caught_up = live.caught_up || self.at.covers(&live.from);
+        live.caught_up
     }
 
     fn take_replayed(&mut self) -> Option<Delivered> {
         let (frame, key) = self.replay.pop_front()?;
-        self.at.set(frame.event.master, frame.event.seq);
-        self.at_text = self.at.to_string().into();
+        self.reach(&frame);
         Some(delivered(frame, key, self.at_text.clone()))
     }
 
-    fn take_queued(&mut self, queued: Queued) -> Option<Delivered> {
-        let Queued { frame, key } = queued;
-        self.live.as_ref()?.state.taken(frame.size());
-        if self.at.contains(frame.event.master, frame.event.seq) {
-            return None;
+    /// The next of the run that is being given, without what was given before.
+    fn take_queued(&mut self) -> Option<Delivered> {
+        loop {
+            let live = self.live.as_mut()?;
+            let (run, next) = live.current.as_mut()?;
+            let (frame, key) = run.items.get(*next).cloned()?;
+            *next += 1;
+            if *next == run.items.len() {
+                live.current = None;
+            }
+            live.state.taken(frame.size());
+            if !self.at.contains(frame.event.master, frame.event.seq) {
+                return Some(self.give(frame, key));
+            }
         }
+    }
+
+    fn give(&mut self, frame: Arc<Frame>, key: usize) -> Delivered {
         // A subscription that began in the hub's future has a head that the frame's clock does not know yet.
         let known: bool = self.at.heads().all(|(m, s)| s <= frame.clock_value.head(m));
         if known {
             self.at = frame.clock_value.clone();
             self.at_text = frame.clock.clone();
         } else {
-            self.at.set(frame.event.master, frame.event.seq);
-            self.at_text = self.at.to_string().into();
+            self.reach(&frame);
         }
-        Some(delivered(frame, key, self.at_text.clone()))
+        delivered(frame, key, self.at_text.clone())
     }
 
     /// The hub dropped the queue: because it was full, or because the hub began anew.
@@ -221,7 +245,10 @@ impl Subscription {
             if let Ok(Ok(attached)) = self.hub.ask(Attach { patterns: self.patterns.clone() }).await {
                 let from = attached.from.clone();
                 let (id, state, hub_clock) = (attached.id, attached.state, attached.hub_clock);
-                self.live = Some(Live { id, queue: attached.queue, state, from: attached.from, hub_clock });
+                let (queue, from_there) = (attached.queue, attached.from);
+                let live =
+                    Live { id, queue, current: None, state, from: from_there, caught_up: false, hub_clock };
+                self.live = Some(live);
                 return from;
             }
             sleep(AGAIN_AFTER).await;
@@ -231,7 +258,7 @@ impl Subscription {
     /// Reads some of what lies between this subscription's clock and where its queue begins.
     async fn read_on(&mut self) -> Result<(), Ended> {
         let Some(target) = self.live.as_ref().map(|l| l.from.clone()) else { return Ok(()) };
-        if let Ok(Some(frames)) = self.shared.data.ask(FramesAfter { since: self.at.clone() }).await {
+        if let Ok(Some(frames)) = self.shared.data.ask(FramesAfter { since: self.clock() }).await {
             let wanted = frames.into_iter().filter(|f| target.contains(f.event.master, f.event.seq));
             for frame in wanted {
                 self.push_replay(frame);
@@ -255,7 +282,7 @@ impl Subscription {
     /// With the replay given, everything up to `reached` will have been given.
     fn replayed_up_to(&mut self, reached: Clock) {
         if self.replay.is_empty() {
-            let mut at = self.at.clone();
+            let mut at = self.clock();
             for (master, seq) in reached.heads() {
                 if seq > at.head(master) {
                     at.set(master, seq);
@@ -276,11 +303,10 @@ impl Subscription {
     /// them.
     async fn read_stored(&mut self, target: &Clock) -> Result<Clock, DataError> {
         let alone = target.heads().count() == 1;
-        let mut merger =
-            if alone { Merger::of_one_master(self.at.clone()) } else { Merger::new(self.at.clone()) };
-        let mut heads = self.at.clone();
+        let mut merger = if alone { Merger::of_one_master(self.clock()) } else { Merger::new(self.clock()) };
+        let mut heads = self.clock();
         let hot = self.shared.hot();
-        while merger.clock() == &self.at && !merger.clock().covers(target) {
+        while merger.clock() == &*self.at && !merger.clock().covers(target) {
             for (master, head) in target.heads() {
                 let after = heads.head(master);
                 if after >= head {

@@ -64,9 +64,10 @@ struct Outbox {
 }
 
 impl Outbox {
-    fn push(&mut self, text: String) {
+    fn push(&mut self, text: impl Into<ByteString>) {
+        let text = text.into();
         self.bytes += text.len();
-        self.frames.push_back(Out::Text(text.into()));
+        self.frames.push_back(Out::Text(text));
     }
 
     fn is_full(&self) -> bool {
@@ -182,7 +183,7 @@ impl Session {
         // Stock clients get events in the order of production, whichever subscription they came by.
         plain.sort_by_key(|it| (it.frame.event.master, it.frame.event.seq));
         for delivered in &plain {
-            self.outbox.push(frame(delivered, None));
+            self.outbox.push(delivered.frame.text(delivered.key, || frame(delivered, None)));
         }
         end
     }
