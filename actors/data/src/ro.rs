@@ -17,6 +17,7 @@ use crate::actor::{DataActor, Published, read};
 use crate::error::DataError;
 use crate::hot::{Hot, Readable, Shown, show};
 use crate::hub::Hub;
+use crate::search::{LogPattern, Searched, scan};
 use crate::select::{ById, by_id, order, passes};
 use crate::subscription::Subscription;
 
@@ -232,17 +233,58 @@ impl Ro {
         Ok(LogLines { first, text, count: lines.total })
     }
 
-    /// All stored text of a log in the form of [`LogLines::text`], in pieces of bounded size.
-    pub fn log_text(&self, log: LogId) -> BoxStream<'static, Result<Bytes, DataError>> {
+    /// The stored text of some lines of a log in the form of [`LogLines::text`], in pieces of bounded size: about 1 MiB, or one
+    /// line. The next piece is read when the last one is taken.
+    pub fn log_text(
+        &self,
+        log: LogId,
+        range: std::ops::Range<i64>,
+    ) -> BoxStream<'static, Result<Bytes, DataError>> {
         let logs = self.shared.logs.clone();
-        stream::unfold(Some(0), move |next| {
-            let logs = logs.clone();
+        stream::try_unfold(Some(range.start), move |next| {
+            let (logs, end) = (logs.clone(), range.end);
             async move {
-                match read_lines(&logs, log, next?, i64::MAX).await {
-                    Ok(piece) if piece.text.is_empty() && piece.next.is_none() => None,
-                    Ok(piece) => Some((Ok(piece.text), piece.next)),
-                    Err(error) => Some((Err(error), None)),
+                let Some(first) = next.filter(|first| *first < end) else { return Ok(None) };
+                let piece = read_lines(&logs, log, first, end - first).await?;
+                if piece.text.is_empty() && piece.next.is_none() {
+                    return Ok(None);
                 }
+                Ok(Some((piece.text, piece.next)))
+            }
+        })
+        .boxed()
+    }
+
+    /// Searches the lines `first..end` of a log: a stream of how far it is, each time with what was found since, at most `most`
+    /// matches in all (the rest is only counted). `streams`: the lines begin with letters. Dropping the stream ends the search.
+    pub fn search_log(
+        &self,
+        log: LogId,
+        pattern: LogPattern,
+        range: std::ops::Range<i64>,
+        streams: bool,
+        most: usize,
+    ) -> BoxStream<'static, Result<Searched, DataError>> {
+        let logs = self.shared.logs.clone();
+        let begin = Searched { upto: range.start, ..Searched::default() };
+        stream::try_unfold((begin, most), move |(so_far, most)| {
+            let (logs, pattern, end) = (logs.clone(), pattern.clone(), range.end);
+            async move {
+                if so_far.upto >= end {
+                    return Ok(None);
+                }
+                let first = so_far.upto;
+                let piece = read_lines(&logs, log, first, end - first).await?;
+                if piece.total == 0 {
+                    return Ok(None);
+                }
+                let scanning =
+                    tokio::task::spawn_blocking(move || scan(&pattern, &piece.text, first, streams, most));
+                let mut found = scanning.await.map_err(DataError::unavailable)?;
+                found.count += so_far.count;
+                let left = most - found.matches.len();
+                let so_far = Searched { matches: Vec::new(), ..found };
+                Ok(Some((found, (so_far, left))))
             }
         })
         .boxed()

@@ -9,7 +9,7 @@ use greenroom_config::Settings;
 use greenroom_data::{Control, Ro};
 use greenroom_runtime::Runtime;
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::feed::sse;
 use crate::metrics::HttpCounters;
@@ -83,6 +83,8 @@ pub struct Inner {
     pub(crate) counters: HttpCounters,
     /// Open streams of `/sse`.
     pub(crate) streams: sse::Streams,
+    /// Places for searches of logs.
+    pub(crate) searches: Arc<Semaphore>,
     /// Open connections to the feed.
     pub(crate) sockets: AtomicUsize,
     /// Threads of the server so far, for the names of their hubs.
@@ -114,6 +116,7 @@ impl Www {
             versions: parts.versions,
             port: parts.port,
             streams: sse::Streams::default(),
+            searches: Arc::new(Semaphore::new(api::log_search::AT_ONCE)),
             sockets: AtomicUsize::new(0),
             probing: AtomicBool::new(false),
             threads: AtomicUsize::new(0),

@@ -1,11 +1,16 @@
-//! The text of a log, in memory bounded by a window of it however long it is.
+//! The text of a log, in memory bounded by a piece of it however long it is.
+
+use std::io::Write;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, stream};
-use greenroom_data::{Ro, Shown};
-use greenroom_model::{Build, Log, LogId, LogKind, Step};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::stream::LocalBoxStream;
+use futures_util::{Stream, StreamExt, TryStreamExt, future, stream};
+use greenroom_data::{DataError, Shown};
+use greenroom_model::{Build, Log, LogKind, Step};
 
 use crate::error::ApiError;
 use crate::json;
@@ -13,42 +18,60 @@ use crate::query::not_a_collection;
 use crate::reply::{HTML, JSON, Reply, TEXT};
 use crate::router::{Answer, Call};
 
-/// How many lines are read at a time.
-const WINDOW: i64 = 1_000;
+/// `Content-Type` of a compressed log.
+const GZIP: &str = "application/gzip";
 /// Raw text is served as what it is, whatever a browser believes to see in it.
 const RAW_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
 /// A log's lines from `offset`, at most `limit`.
 pub(super) async fn contents(call: &Call, log: Option<Shown<Log>>) -> Result<Answer, ApiError> {
     let log = log.ok_or_else(|| call.not_found())?;
-    let (offset, limit) = window(call)?;
-    let around = Around::of(&log, offset, call.wants_json);
-    if limit > WINDOW && log.num_lines.saturating_sub(offset) > WINDOW {
-        return Ok(Answer::Other(streamed(call.www.ro.clone(), log.id, offset, limit, around)));
+    let Asked { offset, limit, gz } = Asked::of(call)?;
+    if gz {
+        return Err(not_a_collection());
     }
-    let lines = call.www.ro.log_lines(log.id, offset, limit.min(WINDOW)).await?;
+    let around = Around::of(&log, offset, call.wants_json);
+    let mut text = call.www.ro.log_text(log.id, offset..offset.saturating_add(limit));
+    let first = text.try_next().await?.unwrap_or_default();
+    if let Some(second) = text.try_next().await? {
+        let begun = stream::iter([Ok(first), Ok(second)]);
+        return Ok(Answer::Other(streamed(around, begun.chain(text))));
+    }
     let mut body = around.before.into_bytes();
-    json::escape_into(&mut body, &String::from_utf8_lossy(&lines.text));
+    json::escape_into(&mut body, &String::from_utf8_lossy(&first));
     body.extend_from_slice(around.after.as_bytes());
     Ok(Answer::Other(Reply::new(StatusCode::OK, around.kind, body).with_etag()))
 }
 
-/// `offset` and `limit` of a request; no limit is all.
-fn window(call: &Call) -> Result<(i64, i64), ApiError> {
-    let (mut offset, mut limit) = (None, None);
-    for (name, value) in call.params.iter() {
-        let slot = match name.as_str() {
-            "offset" => &mut offset,
-            "limit" => &mut limit,
-            "field" | "property" | "order" => continue,
-            _ => return Err(not_a_collection()),
-        };
-        let number =
-            value.trim().parse::<i64>().map_err(|_| ApiError::BadQuery(format!("invalid {name}")))?;
-        slot.get_or_insert(number);
+/// Which lines of a log are asked for, and in which form.
+struct Asked {
+    offset: i64,
+    /// All, if none was named.
+    limit: i64,
+    gz: bool,
+}
+
+impl Asked {
+    fn of(call: &Call) -> Result<Self, ApiError> {
+        let (mut offset, mut limit, mut gz) = (None, None, false);
+        for (name, value) in call.params.iter() {
+            let slot = match name.as_str() {
+                "offset" => &mut offset,
+                "limit" => &mut limit,
+                "gz" => {
+                    gz = super::log_search::flag(name, value)?;
+                    continue;
+                }
+                "field" | "property" | "order" => continue,
+                _ => return Err(not_a_collection()),
+            };
+            let number =
+                value.trim().parse::<i64>().map_err(|_| ApiError::BadQuery(format!("invalid {name}")))?;
+            slot.get_or_insert(number);
+        }
+        let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(i64::MAX));
+        if offset < 0 || limit <= 0 { Err(call.not_found()) } else { Ok(Self { offset, limit, gz }) }
     }
-    let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(i64::MAX));
-    if offset < 0 || limit <= 0 { Err(call.not_found()) } else { Ok((offset, limit)) }
 }
 
 /// The envelope around a log's text.
@@ -74,54 +97,77 @@ impl Around {
     }
 }
 
-/// Many lines, window by window.
-fn streamed(ro: Ro, log: LogId, offset: i64, limit: i64, around: Around) -> Reply {
+/// More text than one piece, as it is read: whole lines, so that no character is divided.
+fn streamed(around: Around, text: impl Stream<Item = Result<Bytes, DataError>> + 'static) -> Reply {
     let begin = stream::once(async move { Ok(Bytes::from(around.before)) });
-    let lines = stream::try_unfold((ro, offset, limit), move |(ro, first, left)| async move {
-        if left <= 0 {
-            return Ok(None);
-        }
-        let lines = ro.log_lines(log, first, left.min(WINDOW)).await.map_err(broken)?;
-        if lines.count == 0 {
-            return Ok(None);
-        }
-        let mut out = Vec::with_capacity(lines.text.len() + lines.text.len() / 8);
-        json::escape_into(&mut out, &String::from_utf8_lossy(&lines.text));
-        Ok(Some((Bytes::from(out), (ro, first + lines.count, left - lines.count))))
+    let lines = text.map_err(broken).map_ok(|piece| {
+        let mut out = Vec::with_capacity(piece.len() + piece.len() / 8);
+        json::escape_into(&mut out, &String::from_utf8_lossy(&piece));
+        Bytes::from(out)
     });
     let end = stream::once(async move { Ok(Bytes::from(around.after)) });
     Reply::stream(around.kind, begin.chain(lines).chain(end).boxed_local())
 }
 
 /// The headers are out: all that can be done is to end the connection, so that the client sees a torso.
-fn broken(error: greenroom_data::DataError) -> actix_web::Error {
+fn broken(error: DataError) -> actix_web::Error {
     tracing::warn!(error = %error, "log text ended before its end");
     actix_web::error::ErrorServiceUnavailable("the log could not be read to its end")
 }
 
-/// A log's whole text as a download or to look at.
+/// A log's text as a download or to look at: all of it, or as `offset` and `limit` say; a download by gzip with `gz`.
 pub(super) async fn raw(call: &Call, log: Option<Shown<Log>>, attachment: bool) -> Result<Answer, ApiError> {
     let log = log.ok_or_else(|| call.not_found())?;
+    let asked = Asked::of(call)?;
     let origin = Origin::of(call, &log).await?;
-    let kind = if log.kind == LogKind::Html { HTML } else { TEXT };
-    let text = call.www.ro.log_text(log.id);
-    let stream = if log.kind == LogKind::Stdio {
+    let text = call.www.ro.log_text(log.id, asked.offset..asked.offset.saturating_add(asked.limit));
+    let text = if log.kind == LogKind::Stdio {
         let mut strip = Strip::default();
-        let head = stream::once({
-            let head = origin.head();
-            async move { Ok(Bytes::from(head)) }
-        });
-        head.chain(text.map(move |piece| piece.map(|piece| strip.apply(&piece)).map_err(broken)))
-            .boxed_local()
+        let head = if asked.offset == 0 { origin.head() } else { String::new() };
+        let head = stream::iter((!head.is_empty()).then(|| Ok(Bytes::from(head))));
+        head.chain(text.map_ok(move |piece| strip.apply(&piece))).boxed_local()
     } else {
-        text.map(|piece| piece.map_err(broken)).boxed_local()
+        text.boxed_local()
     };
-    let mut reply = Reply::stream(kind, stream).with(header::CONTENT_SECURITY_POLICY, RAW_POLICY);
-    if attachment {
-        let disposition = format!("attachment; filename={}", origin.file_name(&log.slug));
+    let (kind, text) = match (asked.gz, log.kind) {
+        (true, _) => (GZIP, zipped(text)),
+        (false, LogKind::Html) => (HTML, text),
+        (false, _) => (TEXT, text),
+    };
+    let reply = Reply::stream(kind, text.map_err(broken).boxed_local());
+    let mut reply = reply.with(header::CONTENT_SECURITY_POLICY, RAW_POLICY);
+    if attachment || asked.gz {
+        let ending = if asked.gz { ".gz" } else { "" };
+        let disposition = format!("attachment; filename={}{ending}", origin.file_name(&log.slug));
         reply = reply.with(header::CONTENT_DISPOSITION, &disposition);
     }
     Ok(Answer::Other(reply))
+}
+
+/// A text by gzip, compressed piece by piece on threads of their own as it is taken.
+fn zipped(
+    text: LocalBoxStream<'static, Result<Bytes, DataError>>,
+) -> LocalBoxStream<'static, Result<Bytes, DataError>> {
+    let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let pieces = stream::try_unfold(Some((text, encoder)), |state| async move {
+        let Some((mut text, encoder)) = state else { return Ok(None) };
+        let piece = text.try_next().await?;
+        let zipping = tokio::task::spawn_blocking(move || zip(encoder, piece));
+        let (out, encoder) =
+            zipping.await.map_err(DataError::unavailable)?.map_err(DataError::unavailable)?;
+        Ok(Some((out, encoder.map(|encoder| (text, encoder)))))
+    });
+    // An empty piece would end the reply.
+    pieces.try_filter(|piece| future::ready(!piece.is_empty())).boxed_local()
+}
+
+type Zipper = GzEncoder<Vec<u8>>;
+
+/// What a piece adds to the compressed text; none: its end.
+fn zip(mut encoder: Zipper, piece: Option<Bytes>) -> std::io::Result<(Bytes, Option<Zipper>)> {
+    let Some(piece) = piece else { return Ok((encoder.finish()?.into(), None)) };
+    encoder.write_all(&piece)?;
+    Ok((std::mem::take(encoder.get_mut()).into(), Some(encoder)))
 }
 
 /// Where a log comes from, for its head and its file name.
@@ -208,7 +254,7 @@ mod tests {
     #[test]
     fn both_forms_of_the_envelope_are_the_same_json() {
         let log = Log {
-            id: LogId(29),
+            id: greenroom_model::LogId(29),
             name: "stdio".into(),
             slug: "stdio".into(),
             step: greenroom_model::StepId(1),

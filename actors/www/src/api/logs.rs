@@ -1,15 +1,16 @@
-//! Logs: the entity, and its text as `contents`, `raw` and `raw_inline`.
+//! Logs: the entity, and its text as `contents`, `raw` and `raw_inline`, and searched.
 
 use greenroom_data::Shown;
 use greenroom_model::{FieldValue, Log};
 
+use super::log_search::search;
 use super::log_text::{contents, raw};
 use super::steps::step_at;
 use crate::collection;
 use crate::error::ApiError;
 use crate::router::{Arg, Call, Route, route};
 
-/// The four views of a log at one kind of address.
+/// The five views of a log at one kind of address.
 macro_rules! views {
     ($log:expr, $find:expr) => {
         [
@@ -17,24 +18,25 @@ macro_rules! views {
             route!(concat!($log, "/contents"), "logchunks", c => async { contents(&c, $find(&c).await?).await }),
             route!(concat!($log, "/raw"), "logchunks", c => async { raw(&c, $find(&c).await?, true).await }),
             route!(concat!($log, "/raw_inline"), "logchunks", c => async { raw(&c, $find(&c).await?, false).await }),
+            route!(concat!($log, "/search"), "logmatches", c => async { search(&c, $find(&c).await?).await }),
         ]
     };
 }
 
-const BY_ID: [Route; 4] = views!("logs/n:logid", by_id);
-const OF_STEP: [Route; 4] = views!("steps/n:stepid/logs/i:log_slug", of_step);
-const OF_BUILD_NUMBER: [Route; 4] = views!("builds/n:buildid/steps/n:step_number/logs/i:log_slug", of_build);
-const OF_BUILD_NAME: [Route; 4] = views!("builds/n:buildid/steps/i:step_name/logs/i:log_slug", of_build);
-const OF_BUILDER_ID_NUMBER: [Route; 4] =
+const BY_ID: [Route; 5] = views!("logs/n:logid", by_id);
+const OF_STEP: [Route; 5] = views!("steps/n:stepid/logs/i:log_slug", of_step);
+const OF_BUILD_NUMBER: [Route; 5] = views!("builds/n:buildid/steps/n:step_number/logs/i:log_slug", of_build);
+const OF_BUILD_NAME: [Route; 5] = views!("builds/n:buildid/steps/i:step_name/logs/i:log_slug", of_build);
+const OF_BUILDER_ID_NUMBER: [Route; 5] =
     views!("builders/n:builderid/builds/n:build_number/steps/n:step_number/logs/i:log_slug", of_builder);
-const OF_BUILDER_ID_NAME: [Route; 4] =
+const OF_BUILDER_ID_NAME: [Route; 5] =
     views!("builders/n:builderid/builds/n:build_number/steps/i:step_name/logs/i:log_slug", of_builder);
-const OF_BUILDER_NAME_NUMBER: [Route; 4] =
+const OF_BUILDER_NAME_NUMBER: [Route; 5] =
     views!("builders/s:buildername/builds/n:build_number/steps/n:step_number/logs/i:log_slug", of_builder);
-const OF_BUILDER_NAME_NAME: [Route; 4] =
+const OF_BUILDER_NAME_NAME: [Route; 5] =
     views!("builders/s:buildername/builds/n:build_number/steps/i:step_name/logs/i:log_slug", of_builder);
 
-pub(super) const ROUTES: &[Route] = &super::root::join::<32>(&[
+pub(super) const ROUTES: &[Route] = &super::root::join::<40>(&[
     &BY_ID,
     &OF_STEP,
     &OF_BUILD_NUMBER,

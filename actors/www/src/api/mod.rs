@@ -10,6 +10,7 @@ mod change_sources;
 mod changes;
 mod configurations;
 mod forceschedulers;
+pub(crate) mod log_search;
 mod log_text;
 mod logs;
 mod masters;
@@ -265,6 +266,7 @@ fn type_of(plural: &'static str) -> &'static str {
         "_properties" => "_property",
         "branches" => "branch",
         "deliveries" => "delivery",
+        "logmatches" => "logmatch",
         "build_data" => "build_data",
         other => other.strip_suffix('s').unwrap_or(other),
     }
