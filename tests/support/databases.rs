@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn run(args: &[&str]) -> String {
+    run_with(args, &[])
+}
+
+fn run_with(args: &[&str], settings: &[(&str, &str)]) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = root.ancestors().map(|dir| dir.join("scripts/databases")).find(|file| file.is_file());
     let script = script.expect("scripts/databases above this crate");
-    let answer =
-        Command::new(&script).args(args).output().unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+    let answer = Command::new(&script).args(args).envs(settings.iter().copied()).output();
+    let answer = answer.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
     let said = String::from_utf8_lossy(&answer.stderr).into_owned();
     assert!(answer.status.success(), "scripts/databases {args:?}: {said}");
     String::from_utf8_lossy(&answer.stdout).trim().to_owned()
@@ -44,12 +48,31 @@ pub struct Server {
 impl Server {
     /// A new server.
     pub fn start(kind: &'static str) -> Self {
-        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        // Not below a private directory: the server runs as another user.
-        let dir = PathBuf::from(format!("/var/tmp/greenroom-{kind}-{}-{number}", std::process::id()));
+        let dir = Self::place(kind);
         let url = run(&["start", kind, &dir.display().to_string()]);
         Self { kind, dir, url, runs: true }
+    }
+
+    /// A new server that can have replicas.
+    pub fn start_primary(kind: &'static str) -> Self {
+        let dir = Self::place(kind);
+        let url = run_with(&["start", kind, &dir.display().to_string()], &[("REPLICATED", "1")]);
+        Self { kind, dir, url, runs: true }
+    }
+
+    /// A new replica of this server, so many seconds behind it.
+    pub fn replica(&self, seconds: u32) -> Self {
+        let (kind, dir) = (self.kind, Self::place(self.kind));
+        let (own, of) = (dir.display().to_string(), self.dir.display().to_string());
+        let url = run(&["replica", kind, &own, &of, &seconds.to_string()]);
+        Self { kind, dir, url, runs: true }
+    }
+
+    /// Not below a private directory: the server runs as another user.
+    fn place(kind: &str) -> PathBuf {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        PathBuf::from(format!("/var/tmp/greenroom-{kind}-{}-{number}", std::process::id()))
     }
 
     /// Stops it as by power loss.

@@ -7,16 +7,19 @@ pub mod copy;
 mod core;
 mod engine;
 mod fill;
+mod history;
 mod ids;
 mod logs;
 mod messages;
 mod metrics;
 mod ops;
 mod options;
+mod pages;
 mod query;
 mod reader;
 mod reads;
 mod reads_retention;
+mod replica;
 mod rows;
 mod schema;
 mod store;
@@ -25,11 +28,15 @@ mod writer;
 
 pub use fill::{FillError, Filling};
 pub use engine::migrate::{Migrated, Upto};
+pub use history::{
+    Before, BuildContext, BuildContextOf, BuilderHistory, ChangesOfStamps, ConsoleCell, ConsoleOf, ConsolePage,
+    ConsoleRow, HistoriesOf, LONGEST_STREAK, RECENT_OF_BUILDER, Source, Streak, Verdict, took, verdict,
+};
 pub use ids::{Exhausted, IdAllocator};
 pub use logs::{LogReader, LogWriter};
 pub use messages::*;
 pub use metrics::WriterMetrics;
-pub use options::DatabaseOptions;
+pub use options::{DatabaseOptions, LEASE};
 pub use reader::{DbReader, Stored};
-pub use store::{OpenError, Store, migrate, migrate_to};
+pub use store::{OpenError, Store, migrate, migrate_to, migration_statements};
 pub use writer::DbWriter;

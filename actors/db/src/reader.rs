@@ -10,11 +10,13 @@ use greenroom_model::*;
 use serde_json::json;
 
 use crate::engine::{EngineError, ReadTx};
+use crate::history::{self, BuildContextOf, ChangesOfStamps, ConsoleOf, HistoriesOf};
 use crate::messages::*;
 use crate::reads;
 use crate::reads_retention;
+use crate::replica;
 use crate::rows::RowMapped;
-use crate::store::{Store, generation_of};
+use crate::store::Store;
 
 /// Answers reads, several at a time.
 pub struct DbReader {
@@ -37,7 +39,7 @@ impl greenroom_runtime::Supervised for DbReader {
     const KIND: &'static str = "db-reader";
 
     fn observe(&self) -> serde_json::Value {
-        json!({ "asked": self.asked })
+        json!({ "asked": self.asked, "by-replica": self.store.replica_answers() })
     }
 }
 
@@ -65,9 +67,9 @@ stored!(
     ConfigurationVersion,
     Notifier,
     Delivery,
+    ControlAct,
 );
 
-    ControlAct,
 impl From<EngineError> for ReadError {
     fn from(error: EngineError) -> Self {
         match error {
@@ -77,7 +79,7 @@ impl From<EngineError> for ReadError {
     }
 }
 
-type Read<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;
+pub(crate) type Read<'a, T> = Pin<Box<dyn Future<Output = Result<T, EngineError>> + Send + 'a>>;
 
 /// Runs a read in one transaction, together with the clock.
 async fn snapshot<T>(
@@ -91,21 +93,15 @@ async fn snapshot<T>(
     Ok(Snapshot { value, clock })
 }
 
-/// As [`snapshot`], from a replica if there is one that is not behind what was seen here: so nobody sees time go back, or misses
-/// what this master has written.
+/// As [`snapshot`], from a replica if there is one that shows as much.
 async fn snapshot_anywhere<T>(
     store: Store,
-    read: impl for<'a> FnOnce(&'a mut dyn ReadTx) -> Read<'a, T> + Send,
+    read: impl for<'a> Fn(&'a mut dyn ReadTx) -> Read<'a, T> + Send,
 ) -> ReadResult<T> {
-    if let Some(mut tx) = store.0.engine.read_replica().await
-        && let Ok(clock) = reads::clock(&mut *tx, store.0.generation).await
-        && store.is_current(&clock)
-        && generation_of(&mut *tx).await == Ok(Some(store.0.generation))
-    {
-        let value = read(&mut *tx).await?;
-        return Ok(Snapshot { value, clock });
+    match replica::read(&store, &read).await {
+        Some(found) => Ok(found),
+        None => snapshot(store, read).await,
     }
-    snapshot(store, read).await
 }
 
 impl<E: Stored> Handler<List<E>> for DbReader {
@@ -115,8 +111,20 @@ impl<E: Stored> Handler<List<E>> for DbReader {
         self.asked += 1;
         let store = self.store.clone();
         Box::pin(snapshot_anywhere(store, move |tx| {
-            Box::pin(async move { reads::page(tx, &msg.query).await })
+            let query = msg.query.clone();
+            Box::pin(async move { crate::pages::page(tx, &query).await })
         }))
+    }
+}
+
+impl Handler<LapsedMasters> for DbReader {
+    type Result = ResponseFuture<ReadResult<Vec<MasterId>>>;
+
+    fn handle(&mut self, _: LapsedMasters, _ctx: &mut Self::Context) -> Self::Result {
+        self.asked += 1;
+        let store = self.store.clone();
+        let (me, shared) = (store.master(), store.is_shared());
+        Box::pin(snapshot(store, move |tx| Box::pin(async move { reads::lapsed(tx, me, shared).await })))
     }
 }
 
@@ -138,7 +146,7 @@ macro_rules! handle {
             fn handle(&mut self, msg: $message, _ctx: &mut Self::Context) -> Self::Result {
                 self.asked += 1;
                 let store = self.store.clone();
-                Box::pin($snapshot(store, move |tx| Box::pin($read(tx, msg))))
+                Box::pin($snapshot(store, move |tx| Box::pin($read(tx, msg.clone()))))
             }
         }
     )*};
@@ -151,6 +159,9 @@ handle!(
     BuildsetPropertiesOf => reads::buildset_properties,
     BuildsOfChange => reads::builds_of_change,
     ChangesOfBuild => reads::changes_of_build,
+    BuildContextOf => history::build_context,
+    ChangesOfStamps => history::changes_of_stamps,
+    ConsoleOf => history::console,
 );
 
 // What is decided by: from the primary.
@@ -165,6 +176,7 @@ handle!(
     EventsAfter => reads::events_after,
     CurrentClock => reads::nothing,
     LoadHot => reads::hot,
+    HistoriesOf => history::histories_of,
     RetentionFacts => reads_retention::facts,
     LooseEnds => reads_retention::loose,
 );

@@ -2,11 +2,12 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use greenroom_model::ids::IdKind;
-use greenroom_model::{Build, Clock, Log, Master, MasterId, Step, Timestamp};
+use greenroom_model::{Build, Log, Master, MasterId, Step, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -24,6 +25,7 @@ use crate::logs::tables::TableLogs;
 use crate::metrics::WriterMetrics;
 use crate::ops::{gone_counter, lease_of_head, start_master};
 use crate::options::DatabaseOptions;
+use crate::replica::Seen;
 use crate::rows::{Fields, RowMapped, load, load_where};
 use crate::schema::*;
 use crate::work::{Cache, Head, Unit};
@@ -75,6 +77,9 @@ pub enum OpenError {
         /// The database's schema.
         found: i64,
     },
+    /// The replica may show a later transaction without an earlier one.
+    #[error("`read-url`: {0}")]
+    Replica(String),
     /// Anything else.
     #[error("failed to open the database: {0}")]
     Failed(String),
@@ -93,7 +98,7 @@ pub(crate) struct Inner {
     pub(crate) logs: Box<dyn LogStore>,
     metrics: WriterMetrics,
     /// What somebody here has seen committed: a replica must not be behind it.
-    seen: Mutex<Clock>,
+    pub(crate) seen: Seen,
     /// Held for as long as anything uses the store.
     _lock: Option<File>,
     presence: Mutex<Option<Box<dyn Send + Sync>>>,
@@ -120,6 +125,11 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let database = database.into();
         let opened = open_engine(&database, data_dir).await?;
+        if let Some(replica) = opened.engine.replica()
+            && let Some(fault) = replica.fault().await
+        {
+            return Err(OpenError::Replica(fault));
+        }
         let (engine, logs) = (&*opened.engine, &*opened.logs);
         let (presence, now) = wait_for_place(engine, master_name, now, database.lease).await?;
         let place = Place::take(engine, logs, master_name, now, database.lease).await?;
@@ -132,7 +142,7 @@ impl Store {
             generation: place.generation,
             logs: opened.logs,
             metrics: WriterMetrics::default(),
-            seen: Mutex::new(Clock::start(place.generation)),
+            seen: Seen::nothing(place.generation),
             _lock: opened.lock,
             presence: Mutex::new(presence),
             lease: database.lease,
@@ -223,15 +233,12 @@ impl Store {
 
     /// Notes what was committed, or read as committed.
     pub(crate) fn saw(&self, master: MasterId, seq: i64) {
-        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.head(master) < seq {
-            seen.set(master, seq);
-        }
+        self.0.seen.saw(master, seq);
     }
 
-    /// Whether a clock contains all that was seen.
-    pub(crate) fn is_current(&self, clock: &Clock) -> bool {
-        clock.covers(&self.0.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    /// How many reads a replica has answered.
+    pub fn replica_answers(&self) -> u64 {
+        self.0.seen.answered.load(Ordering::Relaxed)
     }
 
     /// Where ids of new entities come from.
@@ -266,6 +273,16 @@ pub async fn migrate_to(
         Kind::Postgres => migrate::postgres(&database, upto).await.map_err(|e| schema_error(&database, e)),
         Kind::MariaDb => migrate::mariadb(&database, upto).await.map_err(|e| schema_error(&database, e)),
     }
+}
+
+/// The migrations of an engine (`sqlite`, `postgres`, `mariadb`) and how many statements each has. For tests that kill them.
+#[doc(hidden)]
+pub fn migration_statements(engine: &str) -> Vec<(i64, usize)> {
+    migrate::rehearsal::counts(match engine {
+        "postgres" => migrate::POSTGRES,
+        "mariadb" => migrate::MARIADB,
+        _ => migrate::SQLITE,
+    })
 }
 
 /// What a url means.

@@ -27,8 +27,19 @@ pub struct Away {
 /// Tries once whether the server takes connections.
 type Probe = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
+/// What the log says when a server goes and when it comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Words {
+    pub away: &'static str,
+    pub back: &'static str,
+}
+
+/// Of the database itself.
+pub const DATABASE: Words = Words { away: "the database is away", back: "the database is back" };
+
 /// See the module.
 pub struct Gate {
+    words: Words,
     away: watch::Sender<Option<Away>>,
     probing: AtomicBool,
     probe: Probe,
@@ -36,9 +47,11 @@ pub struct Gate {
 
 impl Gate {
     pub fn new(
+        words: Words,
         probe: impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
+            words,
             away: watch::Sender::new(None),
             probing: AtomicBool::new(false),
             probe: Box::new(probe),
@@ -102,7 +115,7 @@ impl Gate {
         self.away.send_if_modified(|state| match state.take() {
             Some(away) => {
                 let seconds = away.since.elapsed().as_secs();
-                tracing::info!(db.away_s = seconds, "the database is back");
+                tracing::info!(db.away_s = seconds, "{}", self.words.back);
                 true
             }
             None => false,
@@ -116,7 +129,7 @@ impl Gate {
                 false
             }
             None => {
-                tracing::warn!(db.error = %why, "the database is away");
+                tracing::warn!(db.error = %why, "{}", self.words.away);
                 *state = Some(Away { since: Instant::now(), why });
                 true
             }
@@ -145,7 +158,7 @@ mod tests {
     fn gate() -> (Arc<Gate>, Arc<AtomicBool>, Arc<AtomicU32>) {
         let (there, probes) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
         let (t, p) = (Arc::clone(&there), Arc::clone(&probes));
-        let gate = Gate::new(move || {
+        let gate = Gate::new(DATABASE, move || {
             p.fetch_add(1, Ordering::Relaxed);
             let answer = if t.load(Ordering::Relaxed) { Ok(()) } else { Err("refused".to_owned()) };
             Box::pin(async move { answer })
@@ -191,7 +204,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_accepts_and_never_answers_is_away() {
-        let gate = Gate::new(|| Box::pin(std::future::pending()));
+        let gate = Gate::new(DATABASE, || Box::pin(std::future::pending()));
         gate.suspect();
         let begun = Instant::now();
         assert_eq!(gate.closed().await, "the server does not answer");

@@ -1,8 +1,7 @@
 //! The MariaDB engine. Rows travel as lists of placeholders, in pieces of a power of two and of bounded size.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
-use std::sync::atomic::AtomicU64;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -12,9 +11,9 @@ use sqlx::mysql::{
 };
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, Row as _};
-use tokio::time::Instant;
 
-use super::gate::Gate;
+use super::gate::{DATABASE, Gate};
+use super::replica::ReplicaLink;
 use super::server::{Kind, Link, Server, Tx, WRITERS, engine};
 use super::sql::{Bound, Dialect, Sql};
 use super::*;
@@ -73,14 +72,17 @@ impl MariaDbEngine {
                     Box::pin(async move { connection.execute(AssertSqlSafe(prepare)).await.map(drop) })
                 })
         };
+        let statement = options.statement_timeout + std::time::Duration::from_secs(1);
         let replica = match &options.read_url {
             Some(url) => {
-                Some(pool(options.read_connections, false).connect_lazy_with(connect_options(url, options)?))
+                let connect = connect_options(url, options)?;
+                let pool = pool(options.read_connections, false).connect_lazy_with(connect.clone());
+                Some(ReplicaLink::new(pool, connect, statement))
             }
             None => None,
         };
         let to_probe = connect.clone();
-        let gate = Gate::new(move || {
+        let gate = Gate::new(DATABASE, move || {
             let options = to_probe.clone();
             async move {
                 let mut connection = options.connect().await.map_err(|error| error.to_string())?;
@@ -96,10 +98,8 @@ impl MariaDbEngine {
             replica,
             gate,
             connect: options.connect_timeout,
-            statement: options.statement_timeout + std::time::Duration::from_secs(1),
+            statement,
             options: connect,
-            begun: Instant::now(),
-            replica_rests: AtomicU64::new(0),
         }))
     }
 }
@@ -276,6 +276,21 @@ impl Server for MySql {
         async move { connection.execute(text).await.map(drop) }.boxed()
     }
 
+    /// Transactions of one domain are committed in their order, however many threads apply them; those of several are not.
+    fn replica_fault<'c>(
+        connection: &'c mut MySqlConnection,
+    ) -> BoxFuture<'c, Result<Option<String>, sqlx::Error>> {
+        const SETTINGS: &str =
+            "SELECT @@GLOBAL.slave_parallel_threads, @@GLOBAL.slave_parallel_mode, @@GLOBAL.gtid_slave_pos";
+        async move {
+            let row = sqlx::query(SETTINGS).fetch_one(connection).await?;
+            let (threads, mode, place): (i64, String, String) =
+                (row.try_get_unchecked(0)?, row.try_get_unchecked(1)?, row.try_get_unchecked(2)?);
+            Ok(out_of_order(threads, &mode, &place))
+        }
+        .boxed()
+    }
+
     fn hold<'c>(
         connection: &'c mut MySqlConnection,
         name: &'c str,
@@ -288,6 +303,20 @@ impl Server for MySql {
         }
         .boxed()
     }
+}
+
+/// What is wrong with a replica of these settings; `place` is how far it is in each domain: `0-1-4711,1-2-17`.
+fn out_of_order(threads: i64, mode: &str, place: &str) -> Option<String> {
+    let domains: HashSet<&str> =
+        place.split(',').filter_map(|it| it.trim().split_once('-')).map(|it| it.0).collect();
+    (threads > 0 && mode != "none" && domains.len() > 1).then(|| {
+        format!(
+            "this replica applies {} domains side by side (slave_parallel_threads={threads}), so that a later transaction may be seen \
+            without an earlier one: set slave_parallel_threads=0 on it, or one gtid_domain_id for all that write to the primary and \
+            gtid_slave_pos without the others",
+            domains.len()
+        )
+    })
 }
 
 async fn update_one(

@@ -13,6 +13,7 @@ pub(crate) mod mariadb;
 pub(crate) mod memory;
 pub(crate) mod migrate;
 pub(crate) mod postgres;
+mod replica;
 mod server;
 mod sql;
 pub(crate) mod sqlite;
@@ -199,8 +200,8 @@ pub trait Engine: Send + Sync {
     /// Whether this process alone can write to the database, so that whoever held a lease before is gone.
     fn exclusive(&self) -> bool;
 
-    /// As [`Engine::read`], of a replica that may be behind; none: there is none that can be read now.
-    async fn read_replica(&self) -> Option<Box<dyn ReadTx>> {
+    /// The replica, if there is one.
+    fn replica(&self) -> Option<&dyn Replica> {
         None
     }
 
@@ -221,11 +222,25 @@ pub trait Engine: Send + Sync {
     }
 }
 
+/// A copy of the database that is kept by its server, and may be behind.
+#[async_trait]
+pub trait Replica: Send + Sync {
+    /// As [`Engine::read`], at once; none: it cannot be read now.
+    async fn read(&self) -> Option<Box<dyn ReadTx>>;
+    /// Something was wrong with it: it is looked at, and left alone until it can be read.
+    fn suspect(&self);
+    /// Answers when it is known that it cannot be read.
+    async fn lost(&self);
+    /// Why it must not be read, however well it works: it may show a later transaction without an earlier one. None: it may be, as far
+    /// as can be seen now.
+    async fn fault(&self) -> Option<String>;
+}
+
 /// A transaction that reads.
 #[async_trait]
 pub trait ReadTx: Send {
     async fn select(&mut self, select: &Select) -> Result<Vec<Row>, EngineError>;
-    /// How many rows there are without limit and offset.
+    /// How many rows there are without order and offset, counted up to the limit if there is one.
     async fn count(&mut self, select: &Select) -> Result<u64, EngineError>;
     /// The largest value of a column.
     async fn max(

@@ -1,7 +1,6 @@
 //! The PostgreSQL engine. Rows travel as arrays of columns (`unnest`), so a statement of any number of rows has one text.
 
 use std::str::FromStr;
-use std::sync::atomic::AtomicU64;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -9,9 +8,9 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Postgres, Row as _};
-use tokio::time::Instant;
 
-use super::gate::Gate;
+use super::gate::{DATABASE, Gate};
+use super::replica::ReplicaLink;
 use super::server::{Kind, Link, Server, Tx, WRITERS, engine};
 use super::sql::{Bound, Dialect, Sql};
 use super::*;
@@ -75,14 +74,17 @@ impl PostgresEngine {
                 .test_before_acquire(false)
                 .after_connect(|connection, _| Box::pin(prepare(connection)))
         };
+        let statement = options.statement_timeout + std::time::Duration::from_secs(1);
         let replica = match &options.read_url {
             Some(url) => {
-                Some(pool(options.read_connections).connect_lazy_with(connect_options(url, options, false)?))
+                let connect = connect_options(url, options, false)?;
+                let pool = pool(options.read_connections).connect_lazy_with(connect.clone());
+                Some(ReplicaLink::new(pool, connect, statement))
             }
             None => None,
         };
         let to_probe = connect.clone();
-        let gate = Gate::new(move || {
+        let gate = Gate::new(DATABASE, move || {
             let options = to_probe.clone();
             async move {
                 let mut connection = options.connect().await.map_err(|error| error.to_string())?;
@@ -98,10 +100,8 @@ impl PostgresEngine {
             replica,
             gate,
             connect: options.connect_timeout,
-            statement: options.statement_timeout + std::time::Duration::from_secs(1),
+            statement,
             options: connect,
-            begun: Instant::now(),
-            replica_rests: AtomicU64::new(0),
         }))
     }
 }
@@ -232,6 +232,24 @@ impl Server for Postgres {
         text: &'static str,
     ) -> BoxFuture<'c, Result<(), sqlx::Error>> {
         async move { connection.execute(text).await.map(drop) }.boxed()
+    }
+
+    /// A standby applies the log of its primary in order. Subscriptions apply what they get each for itself.
+    fn replica_fault<'c>(
+        connection: &'c mut PgConnection,
+    ) -> BoxFuture<'c, Result<Option<String>, sqlx::Error>> {
+        const SUBSCRIPTIONS: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN 0 ELSE (SELECT count(*) FROM pg_subscription \
+            WHERE subenabled AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())) END";
+        async move {
+            let count: i64 = sqlx::query_scalar(SUBSCRIPTIONS).fetch_one(connection).await?;
+            Ok((count > 1).then(|| {
+                format!(
+                    "{count} subscriptions feed this replica, each at its own pace, so that a later transaction may be seen without an earlier one: \
+                    feed it by one subscription to all tables, or make it a standby (streaming replication)"
+                )
+            }))
+        }
+        .boxed()
     }
 
     fn hold<'c>(connection: &'c mut PgConnection, name: &'c str) -> BoxFuture<'c, Result<bool, sqlx::Error>> {

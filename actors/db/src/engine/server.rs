@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,17 +10,16 @@ use sqlx::error::DatabaseError;
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::{Connection, Pool};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::gate::Gate;
+use super::replica::ReplicaLink;
 use super::sql::{Dialect, Sql};
 use super::*;
 use crate::schema::MASTER_HEADS;
 
 /// Connections that write: the DbWriter's, the LogWriter's, and one in reserve.
 pub const WRITERS: u32 = 3;
-/// How long a replica is left alone after it failed, in milliseconds.
-const REPLICA_PAUSE_MS: u64 = 5_000;
 /// What a transaction that was given up may take to be rolled back, before its connection is thrown away.
 const ROLLBACK_WITHIN: Duration = Duration::from_secs(2);
 
@@ -71,6 +69,10 @@ pub trait Server: sqlx::Database<QueryResult: Send> {
         connection: &'c mut Self::Connection,
         text: &'static str,
     ) -> BoxFuture<'c, Result<(), sqlx::Error>>;
+    /// Why a server that is read as a replica may show a later transaction without an earlier one, with what to set; none: it does not.
+    fn replica_fault<'c>(
+        connection: &'c mut Self::Connection,
+    ) -> BoxFuture<'c, Result<Option<String>, sqlx::Error>>;
     /// Takes a lock that lasts as long as the connection; answers whether it got it.
     fn hold<'c>(
         connection: &'c mut Self::Connection,
@@ -91,8 +93,8 @@ macro_rules! engine {
                 Ok(Box::new(self.0.read().await?))
             }
 
-            async fn read_replica(&self) -> Option<Box<dyn ReadTx>> {
-                Some(Box::new(self.0.read_replica().await?))
+            fn replica(&self) -> Option<&dyn Replica> {
+                Some(self.0.replica.as_ref()?)
             }
 
             fn exclusive(&self) -> bool {
@@ -137,7 +139,7 @@ pub fn told<DB: Server>(error: &sqlx::Error) -> (EngineError, bool) {
 pub struct Link<DB: Server> {
     pub writers: Pool<DB>,
     pub readers: Pool<DB>,
-    pub replica: Option<Pool<DB>>,
+    pub replica: Option<ReplicaLink<DB>>,
     pub gate: Arc<Gate>,
     /// How long a connection is waited for.
     pub connect: Duration,
@@ -145,9 +147,6 @@ pub struct Link<DB: Server> {
     pub statement: Duration,
     /// For a connection apart from the pools.
     pub options: <DB::Connection as Connection>::Options,
-    pub begun: Instant,
-    /// Until when the replica is left alone, in milliseconds since `begun`.
-    pub replica_rests: AtomicU64,
 }
 
 impl<DB: Server> Link<DB>
@@ -167,11 +166,9 @@ where
                 self.gate.suspect();
                 told::<DB>(&error).0
             })?;
-            let mut tx = Tx { connection: Some(connection), usable: true, within: self.statement };
-            match tx.command(text).await {
-                Ok(()) => return Ok(tx),
+            match Tx::begin(connection, text, self.statement).await {
+                Ok(tx) => return Ok(tx),
                 Err(error) => {
-                    tx.usable = false;
                     self.gate.suspect();
                     last = error;
                 }
@@ -188,27 +185,6 @@ where
     pub async fn read(&self) -> Result<Tx<DB>, EngineError> {
         self.gate.check().map_err(EngineError::Unavailable)?;
         self.begin(&self.readers, DB::BEGIN_READ).await
-    }
-
-    /// A transaction on the replica; none: there is none, or it failed a moment ago.
-    pub async fn read_replica(&self) -> Option<Tx<DB>> {
-        let pool = self.replica.as_ref()?;
-        let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if now < self.replica_rests.load(Ordering::Relaxed) {
-            return None;
-        }
-        let begun = async {
-            let connection = pool.acquire().await.ok()?;
-            let mut tx = Tx { connection: Some(connection), usable: true, within: self.statement };
-            tx.command(DB::BEGIN_READ).await.inspect_err(|_| tx.usable = false).ok()?;
-            Some(tx)
-        };
-        let tx = begun.await;
-        if tx.is_none() {
-            tracing::warn!("the replica cannot be read, the primary is asked");
-            self.replica_rests.store(now.saturating_add(REPLICA_PAUSE_MS), Ordering::Relaxed);
-        }
-        tx
     }
 
     /// Holds a lock of that name on a connection of its own for as long as the answer lives, over reconnections. None: another
@@ -282,6 +258,22 @@ pub struct Tx<DB: Server> {
 }
 
 impl<DB: Server> Tx<DB> {
+    async fn begin(
+        connection: PoolConnection<DB>,
+        text: &'static str,
+        within: Duration,
+    ) -> Result<Self, EngineError> {
+        let mut tx = Self { connection: Some(connection), usable: true, within };
+        let begun = tx.command(text).await;
+        tx.usable = begun.is_ok();
+        begun.map(|()| tx)
+    }
+
+    /// Begins to read one state of the database.
+    pub async fn begin_read(connection: PoolConnection<DB>, within: Duration) -> Result<Self, EngineError> {
+        Self::begin(connection, DB::BEGIN_READ, within).await
+    }
+
     /// Runs one statement within the time.
     async fn run<'t, T>(
         &'t mut self,
@@ -364,7 +356,7 @@ impl<DB: Server> ReadTx for Tx<DB> {
     }
 
     async fn count(&mut self, select: &Select) -> Result<u64, EngineError> {
-        let sql = Sql::aggregate(DB::DIALECT, select.table, "count(", None, ")", &select.conds);
+        let sql = Sql::count(DB::DIALECT, select);
         Ok(u64::try_from(self.number(sql).await?.unwrap_or(0)).unwrap_or(0))
     }
 

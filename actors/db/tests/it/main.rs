@@ -12,14 +12,17 @@ mod control;
 mod copies;
 #[path = "../../../../tests/support/databases.rs"]
 mod databases;
+mod fill;
 mod groups;
 mod logs;
+mod masters;
 mod migrations;
 mod notifiers;
 mod outage;
 #[path = "../../../../tests/support/proxy/mod.rs"]
 mod proxy;
 mod reads;
+mod replicas;
 mod retention;
 mod servers;
 mod sqlite;

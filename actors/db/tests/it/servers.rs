@@ -25,7 +25,7 @@ servers!(
     masters_that_start_at_the_same_moment_all_get_their_places,
 );
 
-fn options(world_url: &str) -> DatabaseOptions {
+pub fn options(world_url: &str) -> DatabaseOptions {
     let mut options = DatabaseOptions::from(world_url);
     options.connect_timeout = Duration::from_secs(2);
     options.lock_timeout = Duration::from_secs(2);
@@ -33,7 +33,7 @@ fn options(world_url: &str) -> DatabaseOptions {
     options
 }
 
-async fn open(options: DatabaseOptions, name: &str) -> Result<World, OpenError> {
+pub async fn open(options: DatabaseOptions, name: &str) -> Result<World, OpenError> {
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let url = options.url.clone();
     let store = Store::open(options, dir.path(), name, Timestamp::from_seconds(START)).await?;
@@ -43,7 +43,7 @@ async fn open(options: DatabaseOptions, name: &str) -> Result<World, OpenError> 
 }
 
 /// Another master on a world's database.
-async fn other(world: &World, name: &str) -> World {
+pub async fn other(world: &World, name: &str) -> World {
     open(options(&world.url), name).await.unwrap()
 }
 
@@ -240,6 +240,7 @@ async fn log_text_of_a_master_that_was_taken_over_is_refused(world: World) {
 }
 
 /// Runs a test over both kinds of server without a world.
+#[macro_export]
 macro_rules! kinds {
     ($($name:ident),* $(,)?) => {
         mod with_postgres { $(#[actix_rt::test] async fn $name() { super::$name("postgres").await })* }
@@ -249,7 +250,6 @@ macro_rules! kinds {
 
 kinds!(
     commits_whose_answer_is_lost_happen_once_or_not_at_all,
-    a_replica_is_read_when_it_is_not_behind,
     a_server_that_is_away_refuses_and_nothing_acknowledged_is_lost,
     a_server_that_hangs_is_away,
 );
@@ -309,41 +309,6 @@ async fn commits_whose_answer_is_lost_happen_once_or_not_at_all(kind: &str) {
     assert!(events.iter().map(|e| e.seq).eq(1..=head), "numbers without gaps up to the head");
     let new = events.iter().filter(|e| matches!(e.what.record, Record::Buildset(_))).count() as u64;
     assert_eq!(new, stored.total, "an event for each row and a row for each event");
-}
-
-async fn a_replica_is_read_when_it_is_not_behind(kind: &str) {
-    let url = databases::fresh(kind);
-    let first = open(options(&url), "main").await.unwrap();
-    first.configure().await;
-    let (set, _) = first.submit(&[1]).await;
-    drop(first);
-    let proxy = Proxy::to(databases::address(&url));
-    let replica = databases::through(&url, proxy.address);
-    // The database itself is the replica that is never behind.
-    let with_replica = |read_url: String| {
-        let mut options = options(&url);
-        options.read_url = Some(read_url);
-        options
-    };
-    let world = open(with_replica(replica), "main").await.unwrap();
-    assert_eq!(proxy.connections(), 0);
-    assert_eq!(world.get::<Buildset>(set.0).await.id, set);
-    assert_eq!(proxy.connections(), 1, "history is read there");
-    world.read(SchedulerStateOf { scheduler: SchedulerId(1) }).await;
-    world.run(vec![Op::Heartbeat]).await;
-    assert_eq!(proxy.connections(), 1, "what is decided by, and what is written, is not");
-    drop(world);
-    // Another database, of another life, is none; neither is a server that is not there.
-    let stranger = databases::fresh(kind);
-    let dir = tempfile::tempdir().unwrap();
-    let later = Timestamp::from_seconds(START + 1);
-    drop(Store::open(options(&stranger), dir.path(), "main", later).await.unwrap());
-    for wrong in [stranger, databases::through(&url, "127.0.0.1:1".parse().unwrap())] {
-        let world = open(with_replica(wrong), "main").await.unwrap();
-        assert_eq!(world.get::<Buildset>(set.0).await.id, set);
-        let (newer, _) = world.submit(&[1]).await;
-        assert_eq!(world.get::<Buildset>(newer.0).await.id, newer);
-    }
 }
 
 async fn a_server_that_is_away_refuses_and_nothing_acknowledged_is_lost(kind: &'static str) {
