@@ -83,8 +83,9 @@ pub fn run(options: Options) -> Result<ExitCode> {
         let now = || Timestamp(runtime.now_micros());
         let mut database = database_url(&settings)?;
         database.statement_timeout = STATISTICS_WITHIN;
-        let store = Store::open(database, &settings.master.data_dir, settings.master.name.as_ref(), now());
-        let store = store.await.context("failed to open the database")?;
+        let name = settings.master.name.to_string();
+        let store = Store::open(database, &settings.master.data_dir, &name, now()).await;
+        let store = store.context("failed to open the database")?;
         let mut filling = Filling::begin(store, &options.plan(), options.items(), &options.ids()).await?;
         let configured = Op::Configure(Box::new(greenroom_process::configuration(&settings)));
         filling.commit(0, &[(now(), configured)], now()).await?;
