@@ -22,11 +22,23 @@ use tokio::sync::watch;
 use crate::configurator::{Configurator, From, Reconfigure};
 use crate::tree::Tree;
 
+/// For tests: how long a master is taken for alive after it last told that it lives, in seconds, instead of
+/// [`greenroom_db::LEASE`]. All masters of a database must have the same.
+const LEASE: &str = "GREENROOM_LEASE";
+
 /// How long a reload by a signal may take.
 const RELOADED_WITHIN: Duration = Duration::from_secs(600);
 
 /// What a master ends with when its root supervisor gave up: a fault of the program, not of how it was called.
 pub const GAVE_UP: u8 = 70;
+
+/// What a master ends with when another process has taken its place: it is well, and may be started again.
+pub const TAKEN_OVER: u8 = 75;
+
+/// Another process has taken this master's place.
+#[derive(Debug, thiserror::Error)]
+#[error("this master was taken over by another process: it was away for longer than its lease")]
+struct TakenOver;
 
 /// A master that runs.
 #[derive(Clone)]
@@ -121,10 +133,13 @@ where
         let outcome = tokio::select! {
             outcome = body(running.clone()) => outcome,
             error = &mut gave_up => Err(error),
+            // Nothing that it does is accepted any more, its own stop included: so it ends at once.
+            () = tree.lost_place() => return Err(TakenOver.into()),
         };
         let hard = signals.count() + 1;
         tokio::select! {
             () = stop(&running) => {}
+            () = tree.lost_place() => return Err(TakenOver.into()),
             () = signals.heard(hard.max(2)) => bail!("stopped hard by a second signal"),
         }
         outcome.map(|()| ExitCode::SUCCESS)
@@ -133,6 +148,10 @@ where
         Err(error) if error.is::<Escalation>() => {
             last_words(&error);
             Ok(ExitCode::from(GAVE_UP))
+        }
+        Err(error) if error.is::<TakenOver>() => {
+            eprintln!("greenroom: {error}; it ends with code {TAKEN_OVER} and can be started again");
+            Ok(ExitCode::from(TAKEN_OVER))
         }
         outcome => outcome,
     }
@@ -238,6 +257,9 @@ pub fn database_url(settings: &Settings) -> Result<DatabaseOptions> {
         (database.idle_transaction_timeout, &mut options.idle_transaction_timeout),
     ] {
         *time = set.map_or(*time, |it| it.get());
+    }
+    if let Some(seconds) = std::env::var(LEASE).ok().and_then(|it| it.parse().ok()) {
+        options.lease = Duration::from_secs_f64(f64::clamp(seconds, 0.5, 60.0));
     }
     Ok(options)
 }

@@ -78,6 +78,7 @@ pub const TABLE: &[Row] = &[
     row("schedulers",     "scheduler/*",      "force-scheduler",         "permanent"),
     row("change-sources", "change-source/*",  "git-poller",              "permanent"),
     row("process",        "control-desk",     "control-desk",            "permanent"),
+    row("process",        "takeover",         "takeover",                "permanent"),
     row("root",           "configurator",     "configurator",            "permanent"),
     row("root",           "janitor",          "janitor",                 "permanent"),
     row("listeners",      "listener/*",       "listener",                "permanent"),
@@ -200,6 +201,11 @@ impl Tree {
     /// Reads the state.
     pub fn ro(&self) -> Ro {
         self.data.ro()
+    }
+
+    /// Answers when another process has taken this master's place.
+    pub async fn lost_place(&self) {
+        self.data.lost_place().await;
     }
 
     /// Asks for acts.

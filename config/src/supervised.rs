@@ -57,6 +57,7 @@ pub const KINDS: &[Kind] = &[
     free("git-poller",        "change-source/*"),
     free("bus-link", "bus-link"),
     vital("control-desk",     "control-desk",     "without it nothing that a user asks for is done"),
+    vital("takeover",         "takeover",         "without it the builds of a master that dies stay as they are"),
     vital("configurator",     "configurator",     "without it the configuration cannot be changed"),
     vital("janitor",          "janitor",          "without it the database grows for ever"),
     free("listener",          "listener/*"),

@@ -174,8 +174,9 @@ impl Components {
             }
             Scheduler::Force(config) => {
                 let identity = Arc::new(force::Identity { id, name, builders, config });
-                let factory = move |_: &_| ForceScheduler::new(h.clone(), Arc::clone(&identity));
-                SchedulerFront::Force(self.schedulers.spawn(child, factory))
+                SchedulerFront::Force(self.schedulers.spawn(child, move |birth| {
+                    ForceScheduler::new(h.clone(), birth.clone(), Arc::clone(&identity))
+                }))
             }
         }
     }

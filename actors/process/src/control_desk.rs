@@ -25,6 +25,8 @@ use crate::schedulers::SchedulerFront;
 const AT_ONCE: usize = 256;
 /// How often one act is tried before it is left for the next look.
 const TRIES: u32 = 40;
+/// After so many tries in a row that found nobody who runs a scheduler, the act is refused: somebody may be about to.
+const UNOWNED_TRIES: u32 = 30;
 /// Pause between two tries.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// How often acts that nobody answered are looked for.
@@ -188,14 +190,23 @@ impl From<DataError> for Failed {
 
 /// Tries until the act is answered.
 async fn see_to(h: Handles, owners: Arc<ArcSwap<Owners>>, act: Arc<ControlAct>) {
+    let mut unowned = 0;
     for _ in 0..TRIES {
         if !h.ro().hot().controls.contains_key(&act.id.0) {
             return;
         }
         // each try asks whoever is the owner by now
         match try_once(&h, &owners.load_full(), &act).await {
-            Ok(Handled::Answered) => return,
-            Ok(Handled::NotMine) => {}
+            Ok(Tried::Is(Handled::Answered)) => return,
+            Ok(Tried::Is(Handled::NotMine)) => unowned = 0,
+            Ok(Tried::Unowned(why)) => {
+                unowned += 1;
+                if unowned >= UNOWNED_TRIES || !h.rw.is_shared() {
+                    let answer = ControlAnswer::Failed(why);
+                    let _ = h.persist(vec![Op::AnswerControl { act: act.id, answer }]).await;
+                    return;
+                }
+            }
             Err(Failed::Owner(error)) if error.outcome_is_unknown() => {
                 // what the dead owner may have left under way has happened after this, or never will
                 if h.barrier().await.is_err() {
@@ -220,7 +231,55 @@ async fn see_to(h: Handles, owners: Arc<ArcSwap<Owners>>, act: Arc<ControlAct>) 
     }
 }
 
-async fn try_once(h: &Handles, owners: &Owners, act: &Arc<ControlAct>) -> Result<Handled, Failed> {
+/// What came of one try.
+enum Tried {
+    Is(Handled),
+    /// No master runs the scheduler now, and this is why it would be refused.
+    Unowned(String),
+}
+
+async fn try_once(h: &Handles, owners: &Owners, act: &Arc<ControlAct>) -> Result<Tried, Failed> {
+    match (&act.target, act.action.as_str()) {
+        (ControlTarget::Scheduler(id), "enable") => {
+            scheduler(h, owners, Some(*id), act, format!("no master runs the scheduler {id}")).await
+        }
+        (ControlTarget::ForceScheduler(name), "force") => {
+            let id = h.ro().hot().scheduler_named(name).map(|it| it.id);
+            scheduler(
+                h,
+                owners,
+                id,
+                act,
+                format!("there is no force scheduler `{name}` on any master that runs"),
+            )
+            .await
+        }
+        _ => try_other(h, owners, act).await.map(Tried::Is),
+    }
+}
+
+/// What is asked of a scheduler is done by the one master that runs it.
+async fn scheduler(
+    h: &Handles,
+    owners: &Owners,
+    id: Option<SchedulerId>,
+    act: &Arc<ControlAct>,
+    nobody: String,
+) -> Result<Tried, Failed> {
+    let holder = id.and_then(|id| h.ro().hot().schedulers.get(&id.0)?.master);
+    if elsewhere(h, holder) {
+        return Ok(Tried::Is(Handled::NotMine));
+    }
+    let mine = id.filter(|_| holder == Some(h.me())).and_then(|id| owners.schedulers.get(&id));
+    match mine {
+        Some(owner) => {
+            owner.act(Arc::clone(act)).await.map_err(Failed::Owner)?.map(Tried::Is).map_err(Failed::Data)
+        }
+        None => Ok(Tried::Unowned(nobody)),
+    }
+}
+
+async fn try_other(h: &Handles, owners: &Owners, act: &Arc<ControlAct>) -> Result<Handled, Failed> {
     match (&act.target, act.action.as_str()) {
         (ControlTarget::Build(id), "stop") => stop_build(h, *id, act).await,
         (ControlTarget::Build(id), "rebuild") => {
@@ -248,25 +307,6 @@ async fn try_once(h: &Handles, owners: &Owners, act: &Arc<ControlAct>) -> Result
             Ok(cancel(h, *id, act).await?)
         }
         (ControlTarget::Worker(id), _) => worker(h, *id, act).await,
-        (ControlTarget::Scheduler(id), "enable") => {
-            let Some(owner) = owners.schedulers.get(id) else {
-                if elsewhere(h, h.ro().hot().schedulers.get(&id.0).and_then(|it| it.master)) {
-                    return Ok(Handled::NotMine);
-                }
-                return refuse(h, act, format!("there is no scheduler {id} on this master")).await;
-            };
-            owner.act(Arc::clone(act)).await.map_err(Failed::Owner)?.map_err(Failed::Data)
-        }
-        (ControlTarget::ForceScheduler(name), "force") => {
-            let stored = h.ro().hot().scheduler_named(name).map(|it| (it.id, it.master));
-            let Some(owner) = stored.and_then(|it| owners.schedulers.get(&it.0)) else {
-                if elsewhere(h, stored.and_then(|it| it.1)) {
-                    return Ok(Handled::NotMine);
-                }
-                return refuse(h, act, format!("there is no force scheduler `{name}`")).await;
-            };
-            owner.act(Arc::clone(act)).await.map_err(Failed::Owner)?.map_err(Failed::Data)
-        }
         (ControlTarget::Master(id), _) if *id != h.me() => Ok(Handled::NotMine),
         (ControlTarget::Master(_) | ControlTarget::Notifier(_), _) => {
             match h.outside.act(Arc::clone(act)).await {

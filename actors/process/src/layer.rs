@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::builders::{BuilderActor, Distributor};
 use crate::builds::{BuildActor, BuildBook};
 use crate::change_sources::GitPoller;
+use crate::claims::release_all;
 use crate::components::{Components, Wanted};
 use crate::control_desk::ControlDesk;
 use crate::handles::{Handles, Inner};
@@ -26,6 +27,7 @@ use crate::recovery::recover;
 use crate::runner::CommandRunner;
 use crate::schedulers::{AnyBranch, ForceScheduler, SingleBranch};
 use crate::setup::{Setup, Setups};
+use crate::takeover::Takeover;
 
 /// How long the sources of work may take to stop, before builds are waited for.
 const INTAKE_GRACE: Duration = Duration::from_secs(5);
@@ -95,6 +97,7 @@ pub const TREE: &[Row] = &[
     row::<ForceScheduler>("schedulers", "scheduler/*", Restart::Permanent),
     row::<GitPoller>("change-sources", "change-source/*", Restart::Permanent),
     row::<ControlDesk>("process", "control-desk", Restart::Permanent),
+    row::<Takeover>("process", "takeover", Restart::Permanent),
 ];
 
 const fn row<A: Supervised>(supervisor: &'static str, name: &'static str, restart: Restart) -> Row {
@@ -166,6 +169,10 @@ impl ProcessLayer {
         supervisor.spawn(ChildSpec::new("control-desk"), move |birth| {
             ControlDesk::new(for_desk.clone(), birth.clone(), Arc::clone(&owners))
         });
+        let for_takeover = h.clone();
+        supervisor.spawn(ChildSpec::new("takeover"), move |birth| {
+            Takeover::new(for_takeover.clone(), birth.clone())
+        });
         Ok(Self { h, supervisor, components, distributor })
     }
 
@@ -220,6 +227,10 @@ impl ProcessLayer {
         for intake in [&self.components.sources, &self.components.schedulers] {
             let report = intake.stop(Some(INTAKE_GRACE)).await;
             summary.cut_off.extend(report.cut_off.into_iter().map(|it| it.name));
+        }
+        // Not only with the end of the builds: others may go on at once.
+        if let Err(error) = release_all(&self.h).await {
+            tracing::warn!(%error, "schedulers and change sources are given up only with the end of this master");
         }
         if let Err(error) = self.distributor.ask_within(INTAKE_GRACE, StopClaiming).await {
             tracing::debug!(%error, "the distributor is gone before the stop");

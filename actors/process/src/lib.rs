@@ -12,6 +12,7 @@
 mod builders;
 mod builds;
 mod change_sources;
+mod claims;
 mod components;
 mod control_desk;
 mod follow;
@@ -26,6 +27,7 @@ mod runner_link;
 mod schedulers;
 mod setup;
 mod steps;
+mod takeover;
 
 pub use builders::{BuilderActor, Distributor};
 pub use builds::BuildActor;
@@ -36,4 +38,5 @@ pub use messages::WhyWaiting;
 pub use outside::Outside;
 pub use runner::CommandRunner;
 pub use schedulers::{AnyBranch, ChangeScheduler, ForceScheduler, SingleBranch};
+pub use takeover::Takeover;
 pub use setup::{configuration, configure, configure_with};

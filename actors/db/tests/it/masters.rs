@@ -58,7 +58,7 @@ async fn a_duty_is_claimed_given_back_and_ends_with_the_master(world: World) {
     world.events();
     world.run(vec![Op::StopMaster]).await;
     assert_eq!(holder(&world).await, None);
-    assert_eq!(world.topics(), ["masters/1/stopped", "schedulers/1/updated"]);
+    assert_eq!(world.topics(), ["schedulers/1/updated", "masters/1/stopped"]);
 }
 
 /// A master of its own, which is not there any more, with a running build.
@@ -78,10 +78,17 @@ async fn who_is_not_active_loses_its_builds_and_nobody_else_does(world: World) {
     assert_eq!(world.attempt(end(world.store.master())).await, Ok(Outcome::Ended(0)));
     assert_eq!(
         world.topics(),
-        ["steps/1/finished", "builds/1/finished", "buildrequests/1/unclaimed"],
+        [
+            "builds/1/steps/1/finished",
+            "builders/1/builds/1/finished",
+            "buildsets/1/builders/1/buildrequests/1/unclaimed",
+        ]
     );
     let ended = world.get::<Build>(build.0).await;
-    assert_eq!((ended.results, ended.state_string.as_str()), (Some(Results::Retry), "lost: the master main is gone"));
+    assert_eq!(
+        (ended.results, ended.state_string.as_str()),
+        (Some(Results::Retry), "lost: the master main is gone")
+    );
     let free = world.get::<BuildRequest>(requests[0].0).await;
     assert_eq!((free.claimed_by, free.complete_at, free.retries), (None, None, 1));
 }
@@ -191,7 +198,8 @@ async fn two_masters_that_end_the_last_two_requests_complete_the_buildset_once(w
     let second = other(&world, "second").await;
     for round in 0..40 {
         let (set, requests) = world.submit(&[1, 2, 2]).await;
-        let (ours, theirs) = futures_util::join!(world.start_build(requests[0]), second.start_build(requests[1]));
+        let (ours, theirs) =
+            futures_util::join!(world.start_build(requests[0]), second.start_build(requests[1]));
         let cancelled = world.attempt(Op::CancelRequest { request: requests[2] });
         let (ended, also, cancelled) = futures_util::join!(
             world.finish_build(ours, Results::Success),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use greenroom_config::GitPoller as Settings;
 use greenroom_data::DataError;
-use greenroom_model::write::{ChangeOrigin, NewChange, Outcome};
+use greenroom_model::write::{ChangeOrigin, Duty, NewChange, Outcome};
 use greenroom_model::*;
 use greenroom_runtime::{Birth, Supervised, TaskEnd, fail};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::change_sources::git_program::{Git, GitError};
 use crate::change_sources::git_text::{self, Commit, LOG_FORMAT};
+use crate::claims::claim;
 use crate::handles::Handles;
 
 /// Where the mirror keeps the branches that it has fetched.
@@ -142,6 +143,7 @@ impl Actor for GitPoller {
         let (h, identity) = (self.h.clone(), Arc::clone(&self.identity));
         let again = identity.replaces || self.birth.number() > 1;
         let load = async move {
+            claim(&h, &Duty::ChangeSource(identity.id), &identity.name).await?;
             if again {
                 h.barrier().await?;
             }
@@ -191,7 +193,10 @@ impl Handler<Polled> for GitPoller {
                 self.changes += u64::try_from(report.changes).unwrap_or(0);
                 (self.failures, self.error) = (0, None);
             }
-            TaskEnd::Done(Err(PollError::Data(DataError::Fenced))) => return fail(ctx, DataError::Fenced),
+            // another master polls, and has stored what it has seen
+            TaskEnd::Done(Err(PollError::Data(
+                error @ (DataError::Fenced | DataError::Refused(Refusal::Held(_))),
+            ))) => return fail(ctx, error),
             TaskEnd::Done(Err(error)) => {
                 self.failures = self.failures.saturating_add(1);
                 let text = error.to_string();

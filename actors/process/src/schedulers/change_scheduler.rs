@@ -12,11 +12,12 @@ use actix::prelude::*;
 use greenroom_config::{ChangeScheduler as Settings, FilterInput};
 use greenroom_data::DataError;
 use greenroom_model::query::{Compare, Filter, Query};
-use greenroom_model::write::{NewBuildset, SchedulerState, StampRef};
+use greenroom_model::write::{Duty, NewBuildset, SchedulerState, StampRef};
 use greenroom_model::*;
 use greenroom_runtime::{Birth, Supervised, TaskEnd, fail};
 use serde_json::{Value, json};
 
+use crate::claims::claim;
 use crate::follow::{Events, FollowEnd, follow};
 use crate::handles::Handles;
 use crate::messages::{Act, Handled};
@@ -454,6 +455,7 @@ impl<G: Grouping> Actor for ChangeScheduler<G> {
         let (h, identity) = (self.h.clone(), Arc::clone(&self.identity));
         let again = identity.replaces || self.birth.number() > 1;
         let load = async move {
+            claim(&h, &Duty::Scheduler(identity.id), &identity.name).await?;
             if again {
                 h.barrier().await?;
             }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use actix::prelude::*;
 use greenroom_config::ForceScheduler as Settings;
 use greenroom_data::DataError;
-use greenroom_model::write::{NewBuildset, StampRef};
+use greenroom_model::write::{Duty, NewBuildset, StampRef};
 use greenroom_model::*;
-use greenroom_runtime::Supervised;
+use greenroom_runtime::{Birth, Supervised, TaskEnd, fail};
 use serde_json::{Map, Value, json};
 
+use crate::claims::claim;
 use crate::handles::Handles;
 use crate::messages::{Act, Handled};
 use crate::schedulers::change_scheduler::{configured, enable};
@@ -25,9 +26,14 @@ pub(crate) struct Identity {
     pub config: Settings,
 }
 
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Claimed(TaskEnd<Result<(), DataError>>);
+
 /// A scheduler that people start.
 pub struct ForceScheduler {
     h: Handles,
+    birth: Birth<Self>,
     identity: Arc<Identity>,
     /// Acts under way: the control desk may hand one over again after its own restart.
     doing: HashSet<ControlId>,
@@ -35,8 +41,8 @@ pub struct ForceScheduler {
 }
 
 impl ForceScheduler {
-    pub(crate) fn new(h: Handles, identity: Arc<Identity>) -> Self {
-        Self { h, identity, doing: HashSet::new(), forced: 0 }
+    pub(crate) fn new(h: Handles, birth: Birth<Self>, identity: Arc<Identity>) -> Self {
+        Self { h, birth, identity, doing: HashSet::new(), forced: 0 }
     }
 }
 
@@ -50,6 +56,25 @@ impl Supervised for ForceScheduler {
 
 impl Actor for ForceScheduler {
     type Context = Context<Self>;
+
+    /// It keeps nothing, so it takes acts from the start: the control desk sends it those that come while this master has it.
+    fn started(&mut self, _: &mut Context<Self>) {
+        let (h, identity) = (self.h.clone(), Arc::clone(&self.identity));
+        let claim = async move { claim(&h, &Duty::Scheduler(identity.id), &identity.name).await };
+        self.birth.tasks().spawn(claim, Claimed);
+    }
+}
+
+impl Handler<Claimed> for ForceScheduler {
+    type Result = ();
+
+    fn handle(&mut self, Claimed(end): Claimed, ctx: &mut Context<Self>) {
+        match end {
+            TaskEnd::Done(Ok(())) => {}
+            TaskEnd::Done(Err(error)) => fail(ctx, error),
+            TaskEnd::Panicked(why) => fail(ctx, why),
+        }
+    }
 }
 
 impl Handler<Act> for ForceScheduler {
