@@ -6,7 +6,7 @@ type Loader = () => Promise<{ default: Component<never> }>;
 
 interface Page {
   /** What the rail marks as current. */
-  section: 'now' | 'builders' | 'queue' | 'workers' | 'actors' | 'notifiers' | 'configuration' | 'settings' | '';
+  section: 'now' | 'builders' | 'console' | 'queue' | 'workers' | 'actors' | 'notifiers' | 'configuration' | 'settings' | '';
   load: Loader;
 }
 
@@ -23,6 +23,7 @@ const PAGES: [string, Page][] = [
     '/builders/{builder}/builds/{number}/steps/{step}/logs/{slug}',
     { section: 'builders', load: page(() => import('./pages/LogPage.svelte')) },
   ],
+  ['/console', { section: 'console', load: page(() => import('./pages/Console.svelte')) }],
   ['/queue', { section: 'queue', load: page(() => import('./pages/Queue.svelte')) }],
   ['/requests/{request}', { section: 'queue', load: page(() => import('./pages/RequestPage.svelte')) }],
   ['/force/{scheduler}', { section: 'queue', load: page(() => import('./pages/Force.svelte')) }],
