@@ -12,9 +12,10 @@ use super::process::{self, Process};
 use super::rest::Rest;
 use super::wait::patience;
 
-/// The program under test.
+/// The program under test. `GREENROOM_BINARY` names another one: a copy that no build replaces while a long run goes on.
 pub fn binary() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_greenroom"))
+    let given = std::env::var_os("GREENROOM_BINARY");
+    Command::new(given.unwrap_or_else(|| env!("CARGO_BIN_EXE_greenroom").into()))
 }
 
 /// A port that nobody listens on, below those that the kernel gives to clients: so it stays free while its master is dead.
@@ -59,7 +60,7 @@ impl Plan {
         );
         std::fs::write(dir.path().join("farm.toml"), head + &self.config)
             .expect("the configuration is written");
-        Farm { rest: Rest::new(port), master: None, dir, data, port }
+        Farm { rest: Rest::new(port), master: None, dir, data, port, env: Vec::new() }
     }
 }
 
@@ -70,6 +71,7 @@ pub struct Farm {
     dir: tempfile::TempDir,
     data: PathBuf,
     port: u16,
+    env: Vec<(String, String)>,
 }
 
 impl Farm {
@@ -93,8 +95,13 @@ impl Farm {
         let mut command = binary();
         command.args(["master", "--config"]).arg(self.path("farm.toml"));
         command.env("GREENROOM_REHEARSE", self.rehearsal()).env("RUST_BACKTRACE", "1");
-        command.env("STORY_OF_GREENROOM", self.mark());
+        command.env("STORY_OF_GREENROOM", self.mark()).envs(self.env.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Its master is started with this in its environment from now on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
     }
 
     fn rehearsal(&self) -> PathBuf {

@@ -20,7 +20,7 @@ mod wait;
 
 pub use agent::Agent;
 pub use builds::{CANCELLED, EXCEPTION, FAILURE, RETRY, SUCCESS, WARNINGS, eight_builders, force_once};
-pub use cluster::member;
+pub use cluster::{member, mortal_member};
 pub use farm::{Farm, Plan, binary, free_port};
 pub use follower::{EVERYTHING, Follower};
 pub use git::Repository;
