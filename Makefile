@@ -49,7 +49,9 @@ test: setup ## all tests: unit, conformance, stories, end to end with the stock 
 
 faults: setup ## the guarantees of docs/guarantees.md at their full figures: hours (ARGS="g16" for one, GREENROOM_SEED=N to repeat)
 	cargo build --locked
-	GREENROOM_FAULTS=full cargo test --locked -p greenroom --test guarantees -- --nocapture --test-threads=1 $(ARGS)
+	@before=$$(cat target/guarantees.jsonl 2>/dev/null | wc -l); status=0; \
+	GREENROOM_FAULTS=full cargo test --locked -p greenroom --test guarantees -- --nocapture --test-threads=1 $(ARGS) || status=$$?; \
+	scripts/guarantees --after $$before; exit $$status
 
 dev: ui ## a master over config/samples/minimal.toml, debug build
 	cargo run -- master --config config/samples/minimal.toml

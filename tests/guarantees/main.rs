@@ -22,5 +22,33 @@ mod databases;
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[path = "../support/proxy/mod.rs"]
+mod proxy;
 #[allow(dead_code, reason = "each run uses what it needs")]
 mod run;
+
+mod checker;
+#[allow(dead_code, reason = "each run uses what it needs")]
+mod follower;
+mod history;
+#[allow(dead_code, reason = "each run uses what it needs")]
+mod load;
+mod sqlite;
+mod storm;
+mod watch;
+
+mod g01_submissions;
+mod g02_keys;
+mod g03_fenced;
+mod g04_ends;
+mod g05_takeover;
+mod g18_durable;
+mod g19_full_disk;
+mod g16_database_restarts;
+mod g17_lost_answers;
+mod g20_replica;
+mod g21_migrations;
+mod g22_feed;
+mod g23_bus_down;
+mod g24_bus_lies;
+mod g26_gone;

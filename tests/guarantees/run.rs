@@ -27,6 +27,16 @@ impl Run {
         Self { guarantee, seed, begun: Instant::now(), dice: StdRng::seed_from_u64(seed) }
     }
 
+    /// Whose run it is.
+    pub fn guarantee(&self) -> &'static str {
+        self.guarantee
+    }
+
+    /// How to have the same run again.
+    pub fn repeat(&self) -> String {
+        format!("GREENROOM_SEED={}", self.seed)
+    }
+
     /// Whether the full figures are wanted (`make faults`).
     pub fn is_full(&self) -> bool {
         std::env::var("GREENROOM_FAULTS").is_ok_and(|it| it == "full")

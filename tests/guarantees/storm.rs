@@ -1,0 +1,169 @@
+//! A cluster in bad weather: masters, workers, bus and database server that are killed and come back.
+
+use std::time::{Duration, Instant};
+
+use rand::Rng as _;
+use rand::rngs::StdRng;
+
+use crate::harness::{Agent, Farm, Rest, member, patience};
+use crate::history::History;
+use crate::load::{Asked, Load};
+use crate::{buses, databases};
+
+/// Builders of a cluster; a worker runs one build of a builder at a time.
+const BUILDERS: u64 = 8;
+
+/// What may go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A master is killed and started again.
+    Master,
+    /// A worker is killed with what it runs orphaned, and started again.
+    Worker,
+    /// The bus is away for a while.
+    Bus,
+    /// The database server is killed and started again.
+    Database,
+}
+
+/// A cluster. Worker `wN` belongs to the N-th master.
+pub struct Cluster {
+    pub masters: Vec<Farm>,
+    agents: Vec<Agent>,
+    database: databases::Server,
+    bus: buses::Server,
+    /// What has happened so far.
+    pub faults: Vec<Fault>,
+}
+
+const NAMES: [&str; 4] = ["one", "two", "three", "four"];
+
+pub fn config(history: &History, master: usize, masters: usize, seconds: &str) -> String {
+    let workers: Vec<String> = (1..=masters).map(|n| format!("\"w{n}\"")).collect();
+    let workers = workers.join(", ");
+    let mut config = format!(
+        "[schedulers.force]\nkind = \"force\"\nbuilders = \"*\"\n\
+         parameters = [{{ name = \"job\", kind = \"int\" }}]\n"
+    );
+    for n in 1..=masters {
+        config += &format!("[workers.w{n}]\npassword = \"pw\"\nmax-builds = 4\n");
+    }
+    for n in 0..BUILDERS {
+        let env = format!(
+            "{{ JOB = \"${{{{ prop.job }}}}\", BUILD = \"${{{{ build.id }}}}\", MASTER = \"{}\" }}",
+            NAMES[master]
+        );
+        config += &format!(
+            "[builders.linux-{n}]\nworkers = [{workers}]\nenv = {env}\n[[builders.linux-{n}.steps]]\nname = \"work\"\nrun = '''\n{}'''\n",
+            history.script(seconds)
+        );
+    }
+    config
+}
+
+impl Cluster {
+    /// Masters on a new database server, with a worker each, whose builds take so many seconds.
+    pub fn raise(kind: &'static str, masters: usize, history: &History, seconds: &str) -> Self {
+        let (database, bus) = (databases::Server::start(kind), buses::Server::start("nats"));
+        let raise = |n: usize| {
+            let config = config(history, n, masters, seconds);
+            member(NAMES[n], &database.url, &bus.url, &config)
+        };
+        let masters: Vec<Farm> = (0..masters).map(raise).collect();
+        let agents = masters.iter().enumerate().map(|(n, farm)| farm.agent(&format!("w{}", n + 1))).collect();
+        Self { masters, agents, database, bus, faults: Vec::new() }
+    }
+
+    /// REST of each master.
+    pub fn rests(&self) -> Vec<Rest> {
+        self.masters.iter().map(|it| it.rest().clone()).collect()
+    }
+
+    /// The ports of its masters.
+    pub fn ports(&self) -> Vec<u16> {
+        self.masters.iter().map(Farm::port).collect()
+    }
+
+    /// Something goes wrong, and is over again.
+    pub fn suffer(&mut self, fault: Fault, dice: &mut StdRng) {
+        self.faults.push(fault);
+        let away = Duration::from_millis(dice.random_range(0..1_500));
+        let which = dice.random_range(0..self.masters.len());
+        match fault {
+            Fault::Master => {
+                self.masters[which].kill_master();
+                std::thread::sleep(away);
+                self.masters[which].launch();
+            }
+            Fault::Worker => {
+                self.agents[which].kill();
+                std::thread::sleep(away);
+                self.agents[which] = self.masters[which].launch_agent(&format!("w{}", which + 1), "pw");
+            }
+            Fault::Bus => {
+                self.bus.stop();
+                std::thread::sleep(away);
+                self.bus.again();
+            }
+            Fault::Database => {
+                self.database.stop();
+                std::thread::sleep(away);
+                self.database.resume();
+            }
+        }
+    }
+
+    /// One fault after the other, of these kinds, for so long.
+    pub fn storm(&mut self, faults: &[Fault], lasts: Duration, dice: &mut StdRng) {
+        let start = Instant::now();
+        while start.elapsed() < lasts {
+            std::thread::sleep(Duration::from_millis(dice.random_range(100..1_500)));
+            self.suffer(faults[dice.random_range(0..faults.len())], dice);
+            for farm in &mut self.masters {
+                if let Some(status) = farm.master().ended() {
+                    panic!("a master ended by itself ({status})");
+                }
+            }
+        }
+        self.masters.iter_mut().for_each(Farm::await_serving);
+    }
+
+    /// What happened, counted.
+    pub fn weather(&self) -> String {
+        let count = |fault| self.faults.iter().filter(|it| **it == fault).count();
+        format!(
+            "{} master kills, {} worker kills, {} bus and {} database restarts",
+            count(Fault::Master),
+            count(Fault::Worker),
+            count(Fault::Bus),
+            count(Fault::Database)
+        )
+    }
+
+    /// Waits until every request has ended; gives how long that took.
+    pub fn settle(&self, within: Duration) -> Duration {
+        let (start, rest) = (Instant::now(), self.masters[0].rest());
+        patience(within, "the end of every build request", || {
+            let open = rest.try_get("/api/v2/buildsets?complete=false&limit=1").ok()?;
+            (open.status == 200 && open.json()["buildsets"].as_array()?.is_empty()).then_some(())
+        });
+        start.elapsed()
+    }
+}
+
+/// A client that forces builds, at any master, each until it is answered, until it is stopped.
+pub fn force_on(load: &Load, masters: &[Rest], dice: &mut StdRng) {
+    while !load.is_stopped() {
+        let job = load.number();
+        let builder = format!("linux-{}", job % BUILDERS);
+        let asked = Asked::force(job, &[builder], Some(format!("key-{job}")));
+        let first = dice.random_range(0..masters.len());
+        let turn = std::cell::Cell::new(first);
+        let whom = || {
+            turn.set(turn.get() + 1);
+            masters[turn.get() % masters.len()].clone()
+        };
+        load.insist(whom, &asked);
+        std::thread::sleep(Duration::from_millis(dice.random_range(0..250)));
+    }
+}
