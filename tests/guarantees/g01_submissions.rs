@@ -93,15 +93,15 @@ fn acknowledged_is_there(engine: &'static str, short: usize, full: usize) {
     }
     let rest = farm.rest().clone();
     let starts = std::thread::scope(|scope| {
+        let _lasts = load.while_it_lasts();
         for _ in 0..CLIENTS {
             let (load, rest, dice) = (&load, &rest, dice_of(&mut run.dice));
             scope.spawn(move || client(load, rest, built, dice));
         }
         let starts = kill(&mut farm, &load, &mut run.dice, kills);
-        load.stop();
         starts
     });
-    history.settle(farm.rest(), false);
+    history.settle(&rest, false);
     let findings = checker::judge(history.dir());
     findings.expect_none();
     let mut sorted = starts;

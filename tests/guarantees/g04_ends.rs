@@ -32,6 +32,7 @@ fn every_build_ends(kind: &'static str, short: usize, full: usize) {
         &mut run.dice,
     );
     std::thread::scope(|scope| {
+        let _lasts = load.while_it_lasts();
         for _ in 0..CLIENTS {
             let (load, rests, mut dice) = (&load, &rests, dice_of(&mut run.dice));
             scope.spawn(move || force_on(load, rests, &mut dice));
@@ -39,10 +40,9 @@ fn every_build_ends(kind: &'static str, short: usize, full: usize) {
         let faults =
             [Fault::Master, Fault::Master, Fault::Worker, Fault::Worker, Fault::Bus, Fault::Database];
         cluster.storm(&faults, lasts, &mut run.dice);
-        load.stop();
     });
     let calm = cluster.settle(ENDS_WITHIN);
-    history.settle(cluster.masters[0].rest(), true);
+    history.settle_all(&rests, true);
     watch.end(&cluster, &history);
     let findings = checker::judge(history.dir());
     findings.expect_none();

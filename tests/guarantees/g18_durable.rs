@@ -40,6 +40,7 @@ fn g18_acknowledged_writes_survive_kills_and_the_file_is_whole() {
     let (load, acknowledged) = (Load::new(&history), AtomicUsize::new(0));
     let rest = farm.rest().clone();
     std::thread::scope(|scope| {
+        let _lasts = load.while_it_lasts();
         for _ in 0..CLIENTS {
             scope.spawn(|| push_on(&load, &rest, &acknowledged));
         }
@@ -57,7 +58,6 @@ fn g18_acknowledged_writes_survive_kills_and_the_file_is_whole() {
             assert!(stored >= promised, "{promised} were acknowledged, {stored} are there");
             farm.start();
         }
-        load.stop();
     });
     history.settle(&rest, false);
     let findings = checker::judge(history.dir());

@@ -31,6 +31,7 @@ fn the_feed_is_exact(
     let watch = Watch::begin(&cluster, &COLLECTIONS, each, 50..1_500, &history, &mut run.dice);
     let begun = Instant::now();
     std::thread::scope(|scope| {
+        let _lasts = load.while_it_lasts();
         for _ in 0..2 {
             let (load, rests, mut dice) = (&load, &rests, dice_of(&mut run.dice));
             scope.spawn(move || force_on(load, rests, &mut dice));
@@ -46,10 +47,9 @@ fn the_feed_is_exact(
                 watch.resumptions()
             );
         }
-        load.stop();
     });
     cluster.settle(ENDS_WITHIN);
-    history.settle(cluster.masters[0].rest(), true);
+    history.settle_all(&rests, true);
     watch.end(&cluster, &history);
     let findings = checker::judge(history.dir());
     findings.expect_none();

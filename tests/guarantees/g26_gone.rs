@@ -70,7 +70,7 @@ async fn by_poll(port: u16, clock: &str) -> Said {
 async fn by_events(port: u16, clock: &str) -> Said {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
     let request = format!(
-        "GET /api/v2/events?topic=changes/*/new&since={} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n\r\n",
+        "GET /api/v2/events?topic=changes/*/new&since={} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nAccept: text/event-stream\r\n\r\n",
         escaped(clock)
     );
     socket.write_all(request.as_bytes()).await.expect("sent");
@@ -83,8 +83,10 @@ async fn by_events(port: u16, clock: &str) -> Said {
         } else if line == "event: gone" {
             let data = lines.next_line().await.expect("a stream").unwrap_or_default();
             assert!(data.contains("410"), "{data}");
-            assert_eq!(lines.next_line().await.expect("an end"), Some(String::new()));
-            assert_eq!(lines.next_line().await.expect("an end"), None, "the stream ends");
+            // And the stream ends: nothing but the last chunk's frame comes.
+            while let Some(line) = lines.next_line().await.expect("an end") {
+                assert!(line.is_empty() || line == "0", "after gone: {line}");
+            }
             return Said::Gone;
         } else if line.starts_with("id: ") {
             return Said::GoesOn(0);
@@ -161,7 +163,7 @@ fn g26_forged_clocks_and_those_from_the_future_are_gone() {
         let clock = forged(&good, &mut run.dice);
         assert_eq!(asked(&farm, &clock), Said::Gone, "{clock}");
     }
-    for clock in ["0", "x", ".", "0.0", "-1.00000000", "1760000000000000:1.4711", &"f".repeat(5_000)] {
+    for clock in ["0", "x", ".", "0.0", "-1.00000000", "1760000000000000:1.4711", &"f".repeat(2_000)] {
         assert_eq!(asked(&farm, clock), Said::Gone, "{clock}");
     }
     assert_eq!(asked(&farm, &clocks[9]), Said::GoesOn(0), "a clock of ours");

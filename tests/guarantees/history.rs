@@ -14,11 +14,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::harness::Rest;
+use crate::harness::{Rest, patience};
 use crate::run::Run;
 
 /// How a call ended, as its client can tell.
@@ -91,7 +91,23 @@ impl History {
         line(&self.feed, what);
     }
 
+    /// [`History::settle`] by the first of several masters, when it knows all that the others know.
+    #[track_caller]
+    pub fn settle_all(&self, masters: &[Rest], settled: bool) {
+        let rest = &masters[0];
+        for other in &masters[1..] {
+            let clock = other.try_get("/api/v2/masters").expect("an answer");
+            let clock = clock.header("greenroom-clock").expect("a clock").to_owned();
+            patience(Duration::from_secs(20), "a master that knows what the others know", || {
+                let answer = rest.try_get(&format!("/api/v2/masters?after={clock}")).ok()?;
+                (answer.status == 200).then_some(())
+            });
+        }
+        self.settle(rest, settled);
+    }
+
     /// Writes down the final state; `settled`: everything that was asked for must have ended by now.
+    #[track_caller]
     pub fn settle(&self, rest: &Rest, settled: bool) {
         let list = |what: &str, order: &str| Value::from(rest.list(&format!("{what}?order={order}")));
         let state = json!({

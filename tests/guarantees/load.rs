@@ -99,9 +99,9 @@ impl<'a> Load<'a> {
         self.begun.load(Ordering::SeqCst)
     }
 
-    /// Clients stop after their present call.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::SeqCst);
+    /// Clients stop after their present call when this is dropped, also by a failure.
+    pub fn while_it_lasts(&self) -> Lasts<'_> {
+        Lasts(&self.stop)
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -141,6 +141,15 @@ impl<'a> Load<'a> {
     pub fn insist(&self, whom: impl Fn() -> Rest, asked: &Asked) -> Value {
         assert!(asked.key.is_some(), "only who has a key may ask again: {asked:?}");
         patience(PATIENCE, &format!("an answer to {asked:?}"), || self.ask(&whom(), asked))
+    }
+}
+
+/// As long as it lives, clients go on.
+pub struct Lasts<'a>(&'a AtomicBool);
+
+impl Drop for Lasts<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -33,8 +33,15 @@ pub struct Cluster {
     database: databases::Server,
     bus: buses::Server,
     /// What has happened so far.
-    pub faults: Vec<Fault>,
+    faults: Vec<Fault>,
+    /// Which masters have served since their start.
+    served: Vec<bool>,
+    /// How often a master gave up at its start or had lost its place, and was started again.
+    restarts: usize,
 }
+
+/// A master that lost its place to another process ends so, to be started again.
+const LOST_ITS_PLACE: i32 = 75;
 
 const NAMES: [&str; 4] = ["one", "two", "three", "four"];
 
@@ -71,7 +78,8 @@ impl Cluster {
         };
         let masters: Vec<Farm> = (0..masters).map(raise).collect();
         let agents = masters.iter().enumerate().map(|(n, farm)| farm.agent(&format!("w{}", n + 1))).collect();
-        Self { masters, agents, database, bus, faults: Vec::new() }
+        let served = vec![true; masters.len()];
+        Self { masters, agents, database, bus, faults: Vec::new(), served, restarts: 0 }
     }
 
     /// REST of each master.
@@ -92,6 +100,7 @@ impl Cluster {
         match fault {
             Fault::Master => {
                 self.masters[which].kill_master();
+                self.served[which] = false;
                 std::thread::sleep(away);
                 self.masters[which].launch();
             }
@@ -119,21 +128,37 @@ impl Cluster {
         while start.elapsed() < lasts {
             std::thread::sleep(Duration::from_millis(dice.random_range(100..1_500)));
             self.suffer(faults[dice.random_range(0..faults.len())], dice);
-            for farm in &mut self.masters {
-                if let Some(status) = farm.master().ended() {
-                    panic!("a master ended by itself ({status})");
-                }
+            self.tend();
+        }
+        patience(Duration::from_secs(60), "all masters to serve", || {
+            self.tend();
+            self.served.iter().all(|it| *it).then_some(())
+        });
+    }
+
+    /// Does what an init system does: starts a master again that found no database at its start, or has lost its place. Nothing
+    /// else may end one.
+    fn tend(&mut self) {
+        for (farm, served) in self.masters.iter_mut().zip(&mut self.served) {
+            if let Some(status) = farm.master().ended() {
+                let allowed = !*served || status.code() == Some(LOST_ITS_PLACE);
+                assert!(allowed, "a master ended by itself ({status}): {}", farm.master_log());
+                farm.kill_master();
+                farm.launch();
+                (*served, self.restarts) = (false, self.restarts + 1);
+            } else if farm.rest().try_get("/health").is_ok_and(|it| it.status == 200) {
+                *served = true;
             }
         }
-        self.masters.iter_mut().for_each(Farm::await_serving);
     }
 
     /// What happened, counted.
     pub fn weather(&self) -> String {
         let count = |fault| self.faults.iter().filter(|it| **it == fault).count();
         format!(
-            "{} master kills, {} worker kills, {} bus and {} database restarts",
+            "{} master kills ({} starts in vain), {} worker kills, {} bus and {} database restarts",
             count(Fault::Master),
+            self.restarts,
             count(Fault::Worker),
             count(Fault::Bus),
             count(Fault::Database)

@@ -113,12 +113,16 @@ impl Reader {
         }
         if let Some(fresh) = self.fresh.get(&client.collection) {
             for (id, row) in fresh {
-                match client.rows.get(id) {
-                    Some(held) if held == row => {}
-                    Some(held) => {
-                        findings.fault("G22", format!("client {number} holds {held}, but it is {row}"))
-                    }
-                    None => findings.fault("G22", format!("client {number} has never heard of {row}")),
+                let Some(held) = client.rows.get(id) else {
+                    findings.fault("G22", format!("client {number} has never heard of {row}"));
+                    continue;
+                };
+                for (field, value) in differences(held, row) {
+                    let what = format!(
+                        "client {number} holds {} {id} with {field} = {}, but it is {value}",
+                        client.collection, held[field]
+                    );
+                    findings.fault("G22", what);
                 }
             }
             for (id, held) in client.rows.iter().filter(|(id, _)| !fresh.contains_key(*id)) {
@@ -187,6 +191,15 @@ pub fn id_of(row: &Value, collection: &str) -> Option<String> {
         _ => return None,
     };
     row[name].as_i64().map(|it| it.to_string())
+}
+
+/// The fields of a row, as a list has it, that a client holds otherwise. Events may say more than lists do.
+fn differences<'a>(held: &Value, row: &'a Value) -> Vec<(&'a str, &'a Value)> {
+    let fields = row.as_object().into_iter().flatten();
+    fields
+        .filter(|(name, value)| held.get(name) != Some(value))
+        .map(|(name, value)| (name.as_str(), value))
+        .collect()
 }
 
 fn is_final(row: &Value) -> bool {

@@ -188,6 +188,9 @@ fn the_checker_finds_gaps_and_doubles_in_the_feed() {
     finds("G22", "the clock goes back", |it| it.feed.swap(1, 2));
     finds("G22", "never heard of", |it| drop(it.feed.drain(4..6)));
     finds("G22", "events that are not stored", |it| it.feed[1]["m"]["results"] = json!(3));
+    finds("G22", "with results = 0, but it is 2", |it| {
+        it.feed.last_mut().expect("the fresh snapshot")["rows"]["3"]["results"] = json!(2);
+    });
     finds("G22", "which is no more", |it| {
         let last = it.feed.last_mut().expect("the fresh snapshot");
         last["rows"].as_object_mut().expect("rows").remove("3");
