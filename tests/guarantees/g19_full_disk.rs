@@ -146,6 +146,9 @@ fn g19_a_full_disk_of_the_data_directory() {
     writes_are_refused_and_accepted_again("data directory", |disk| Plan::new("").data_dir(disk).lay_out());
 }
 
+/// What a noisy build prints.
+const LINES: usize = 2_000_000;
+
 const NOISE: &str = r"
 [workers.w1]
 password = 'pw'
@@ -158,7 +161,7 @@ parameters = [{ name = 'job', kind = 'int' }]
 workers = ['w1']
 [[builders.noise.steps]]
 name = 'noise'
-run = 'seq 400000'
+run = 'seq 2000000'
 [builders.quiet]
 workers = ['w1']
 [[builders.quiet.steps]]
@@ -188,19 +191,22 @@ fn g19_a_full_disk_of_the_logs() {
     disk.fill();
     let noisy = farm.force("noise", &json!({"job": "2"}));
     farm.await_running(noisy, "noise");
+    // Until it shows: text waits, or its build has ended without it.
+    patience(Duration::from_secs(30), "a log that cannot be written", || {
+        let ended = farm.request(noisy)["complete"] == true;
+        (ended || farm.master_log().contains("failed to store log text")).then_some(())
+    });
     // The state has another disk: it goes on.
     farm.push_change("main", "while the logs are full");
     assert_eq!(farm.rest().list("changes").len(), 1);
     disk.relieve();
     let ended = farm.await_request_within(noisy, Duration::from_secs(60));
     let build = farm.builds_of(noisy).pop().expect("a build");
-    let told = farm.log(&build, "noise");
-    let whole = told.lines().count() == 400_000 && told.contains("o400000");
-    assert!(
-        whole || told.contains("lost") || told.contains("incomplete"),
-        "{ended}: silently short: {} bytes",
-        told.len()
-    );
+    let lines = farm.lines(&build, "noise", 'o');
+    let whole = lines.len() == LINES && lines.iter().enumerate().all(|(n, line)| *line == (n + 1).to_string());
+    let says = farm.log(&build, "noise").contains("lost");
+    println!("{}", farm.master_log());
+    assert!(whole || says, "{ended}: silently short: {} lines", lines.len());
     let relieved = Instant::now();
     let quiet = farm.force("quiet", &json!({"job": "3"}));
     let build = farm.expect_build(quiet, SUCCESS);
