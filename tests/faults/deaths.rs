@@ -201,6 +201,7 @@ dies! {
     a_poller: "git-poller"
     the_control_desk: "control-desk"
     the_configurator: "configurator"
+    who_takes_over: "takeover"
     the_janitor: "janitor"
     a_listener: "listener"
     a_notifier: "notifier"
