@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 
 use crate::harness::{Agent, Farm, Rest, member, patience};
 use crate::history::History;
@@ -122,12 +123,18 @@ impl Cluster {
         }
     }
 
-    /// One fault after the other, of these kinds, for so long.
+    /// One fault after the other for so long: these, in an order of chance, then these again. Each happens once at least.
     pub fn storm(&mut self, faults: &[Fault], lasts: Duration, dice: &mut StdRng) {
-        let start = Instant::now();
-        while start.elapsed() < lasts {
+        let (start, mut bag) = (Instant::now(), faults.to_vec());
+        bag.shuffle(dice);
+        while start.elapsed() < lasts || !bag.is_empty() {
             std::thread::sleep(Duration::from_millis(dice.random_range(100..1_500)));
-            self.suffer(faults[dice.random_range(0..faults.len())], dice);
+            if bag.is_empty() {
+                bag = faults.to_vec();
+                bag.shuffle(dice);
+            }
+            let fault = bag.pop().expect("a fault");
+            self.suffer(fault, dice);
             self.tend();
         }
         patience(Duration::from_secs(60), "all masters to serve", || {

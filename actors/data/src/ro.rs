@@ -10,7 +10,7 @@ use futures_util::stream::{self, BoxStream};
 use greenroom_db as db;
 use greenroom_model::query::{Compare, FieldValue};
 use greenroom_model::*;
-use greenroom_mq::Broker;
+use greenroom_mq::{Broker, Notice};
 use greenroom_runtime::{ChildSpec, Front, Supervisor, SupervisorSpec};
 
 use crate::actor::{DataActor, Published, read};
@@ -118,6 +118,17 @@ impl Ro {
         self.shared.store.away_since().map(|since| since.elapsed())
     }
 
+    /// Somebody has heard of this clock. What it holds of other masters and this one does not know yet is read now, not when the bus
+    /// or the next look into the database tells of it.
+    pub fn heard_of(&self, clock: &Clock) {
+        let hot = self.hot();
+        let news = clock.heads().find(|(master, seq)| hot.clock.head(*master) < *seq);
+        if let Some((master, seq)) = news {
+            // One that is too busy for it looks by itself.
+            let _ = self.shared.data.tell(Notice::Head { master, seq });
+        }
+    }
+
     /// The hot state: no message, no database.
     pub fn hot(&self) -> Arc<Hot> {
         self.shared.hot()
@@ -138,13 +149,14 @@ impl Ro {
     /// A page of entities; from the hot state if that has all the query needs.
     pub async fn list<E: Readable>(&self, query: Query) -> Result<Snapshot<Page<Shown<E>>>, DataError> {
         let hot = self.hot();
-        if let Some(value) = from_hot::<E>(&hot, &query) {
+        if let Some(value) = E::otherwise(&hot, &query).or_else(|| from_hot::<E>(&hot, &query)) {
             return Ok(Snapshot { value, clock: hot.clock.clone() });
         }
         let stored: Snapshot<_> = read(&self.shared.reader, db::List::<E>::new(query)).await?.into();
         Ok(stored.map(|page| Page {
             items: page.items.into_iter().map(|e| shown(e, &hot)).collect(),
             total: page.total,
+            at_least: page.at_least,
         }))
     }
 
@@ -175,10 +187,43 @@ impl Ro {
         Ok(stored.map(|mut all| all.remove(&buildset).map(Arc::new)))
     }
 
+    /// The properties of some buildsets; those that have none are left out.
+    pub async fn properties_of_buildsets(
+        &self,
+        mut buildsets: Vec<BuildsetId>,
+    ) -> Result<Snapshot<HashMap<BuildsetId, Properties>>, DataError> {
+        buildsets.sort_unstable();
+        buildsets.dedup();
+        Ok(read(&self.shared.reader, db::BuildsetPropertiesOf { buildsets }).await?.into())
+    }
+
     /// The changes that stand for a build's source stamps.
     pub async fn changes_of_build(&self, build: BuildId) -> Result<Snapshot<Vec<Shown<Change>>>, DataError> {
         let stored: Snapshot<_> = read(&self.shared.reader, db::ChangesOfBuild { build }).await?.into();
         Ok(self.shown_all(stored))
+    }
+
+    /// The changes that stand for some source stamps, in order of their ids.
+    pub async fn changes_of_stamps(
+        &self,
+        stamps: Vec<SourceStampId>,
+    ) -> Result<Snapshot<Vec<Shown<Change>>>, DataError> {
+        let stored: Snapshot<_> = read(&self.shared.reader, db::ChangesOfStamps { stamps }).await?.into();
+        Ok(self.shown_all(stored))
+    }
+
+    /// What surrounds a build, with at most so many changes; none: there is no such build.
+    pub async fn build_context(
+        &self,
+        build: BuildId,
+        changes: u64,
+    ) -> Result<Snapshot<Option<db::BuildContext>>, DataError> {
+        Ok(read(&self.shared.reader, db::BuildContextOf { build, changes }).await?.into())
+    }
+
+    /// The newest changes with what was built of them.
+    pub async fn console(&self, wanted: db::ConsoleOf) -> Result<Snapshot<db::ConsolePage>, DataError> {
+        Ok(read(&self.shared.reader, wanted).await?.into())
     }
 
     /// The builds of a change's source stamp, newest first.
@@ -231,6 +276,23 @@ impl Ro {
             text.into()
         };
         Ok(LogLines { first, text, count: lines.total })
+    }
+
+    /// Some lines of a log as [`LogLines::text`] has them, as far as so many bytes go (and a piece more).
+    pub(crate) async fn log_tail(
+        &self,
+        log: LogId,
+        range: std::ops::Range<i64>,
+        bytes: usize,
+    ) -> Result<Vec<u8>, DataError> {
+        let mut text = Vec::new();
+        let mut next = Some(range.start);
+        while let Some(first) = next.filter(|first| *first < range.end && text.len() < bytes) {
+            let piece = read_lines(&self.shared.logs, log, first, range.end - first).await?;
+            text.extend_from_slice(&piece.text);
+            next = piece.next;
+        }
+        Ok(text)
     }
 
     /// The stored text of some lines of a log in the form of [`LogLines::text`], in pieces of bounded size: about 1 MiB, or one
@@ -352,7 +414,9 @@ fn from_hot<E: Readable>(hot: &Hot, query: &Query) -> Option<Page<Shown<E>>> {
     };
     // All kept: the whole history, or all that is unfinished.
     let nothing_missing = floor.total == Some(table.size() as u64);
-    if nothing_missing || (floor.unfinished_kept && wants("complete", FieldValue::Bool(false))) {
+    // What nobody has claimed is not complete either: a request that is cancelled is claimed first.
+    let unfinished = ["complete", "claimed"].iter().any(|field| wants(field, FieldValue::Bool(false)));
+    if nothing_missing || (floor.unfinished_kept && unfinished) {
         let mut items: Vec<Shown<E>> =
             table.values().filter(|e| passes::<E>(e, &query.filters)).cloned().collect();
         order(&mut items, query);
@@ -364,7 +428,7 @@ fn from_hot<E: Readable>(hot: &Hot, query: &Query) -> Option<Page<Shown<E>>> {
 fn cut<E>(items: Vec<Shown<E>>, query: &Query) -> Page<Shown<E>> {
     let total = items.len() as u64;
     let (offset, limit) = (query.offset as usize, query.limit.map_or(usize::MAX, |l| l as usize));
-    Page { items: items.into_iter().skip(offset).take(limit).collect(), total }
+    Page { items: items.into_iter().skip(offset).take(limit).collect(), total, at_least: false }
 }
 
 /// The newest entities first, if enough of them are kept.
@@ -388,7 +452,7 @@ fn newest<E: Readable>(
         .cloned()
         .collect();
     (found.len() == wanted)
-        .then(|| Page { items: found.into_iter().skip(query.offset as usize).collect(), total })
+        .then(|| Page { items: found.into_iter().skip(query.offset as usize).collect(), total, at_least: false })
 }
 
 /// How many entities pass the filters, where that is known without counting.

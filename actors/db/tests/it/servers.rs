@@ -251,6 +251,7 @@ macro_rules! kinds {
 kinds!(
     commits_whose_answer_is_lost_happen_once_or_not_at_all,
     a_server_that_is_away_refuses_and_nothing_acknowledged_is_lost,
+    an_outage_fills_a_bounded_queue_and_no_more,
     a_server_that_hangs_is_away,
 );
 
@@ -259,14 +260,15 @@ async fn commits_whose_answer_is_lost_happen_once_or_not_at_all(kind: &str) {
     let url = databases::fresh(kind);
     let cutting = Arc::new(AtomicBool::new(false));
     let on = Arc::clone(&cutting);
-    let proxy = Proxy::cutting(databases::address(&url), move |n| match (on.load(Ordering::Relaxed), n % 12) {
-        (false, _) => Cut::Nothing,
-        (true, 0) => Cut::Before,
-        (true, 3) => Cut::After,
-        (true, 6) => Cut::Late(Duration::from_millis(30)),
-        (true, 9) => Cut::Late(Duration::from_millis(150)),
-        _ => Cut::Nothing,
-    });
+    let proxy =
+        Proxy::cutting(databases::address(&url), move |n| match (on.load(Ordering::Relaxed), n % 12) {
+            (false, _) => Cut::Nothing,
+            (true, 0) => Cut::Before,
+            (true, 3) => Cut::After,
+            (true, 6) => Cut::Late(Duration::from_millis(30)),
+            (true, 9) => Cut::Late(Duration::from_millis(150)),
+            _ => Cut::Nothing,
+        });
     let world = open(options(&databases::through(&url, proxy.address)), "main").await.unwrap();
     world.configure().await;
     cutting.store(true, Ordering::Relaxed);
@@ -362,6 +364,55 @@ async fn a_server_that_is_away_refuses_and_nothing_acknowledged_is_lost(kind: &'
     }
     assert!(world.store.away_since().is_none());
     drop(again);
+}
+
+/// However long it takes: so many writes wait, further ones are refused at once, none is acknowledged that is not done, and those that
+/// are asked for again are done once.
+async fn an_outage_fills_a_bounded_queue_and_no_more(kind: &'static str) {
+    const QUEUE: usize = 10_000;
+    let url = databases::fresh(kind);
+    let proxy = Proxy::to(databases::address(&url));
+    let mut options = options(&databases::through(&url, proxy.address));
+    options.connect_timeout = Duration::from_millis(500);
+    let world = open(options, "main").await.unwrap();
+    world.configure().await;
+    let before = world.snapshot(CurrentClock).await.clock.head(world.store.master());
+    proxy.set(Mood::Cut);
+    while world.commit(world.write(vec![Op::Heartbeat])).await.is_ok() {}
+    let pause = |n: usize| {
+        let reason = Some(n.to_string());
+        world.write(vec![Op::PauseWorker { worker: WorkerId(1), paused: true, reason }])
+    };
+    let writes: Vec<Write> = (0..QUEUE + 5_000).map(pause).collect();
+    let begun = Instant::now();
+    let answers = world.commit_together(writes.clone()).await;
+    let full = |it: &Result<Committed, WriteError>| matches!(it, Err(WriteError::Unavailable(why)) if why.contains("too many"));
+    let refused = answers.iter().filter(|it| full(it)).count();
+    assert!((4_000..=5_000).contains(&refused), "{refused} were refused for want of place");
+    assert!(answers.iter().all(|it| matches!(it, Err(WriteError::Unavailable(_)))), "none is acknowledged");
+    assert!(begun.elapsed() < Duration::from_secs(60), "the others wait for so long: {:?}", begun.elapsed());
+    proxy.set(Mood::Pass);
+    // They were asked for in vain once, and are asked for again: each is done, once.
+    let mut done = 0;
+    for part in writes[..2_000].chunks(500) {
+        let mut pending = part.to_vec();
+        while !pending.is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(120), "{} are never done", pending.len());
+            let answers = world.commit_together(pending.clone()).await;
+            done += answers.iter().filter(|it| it.is_ok()).count();
+            pending = pending.into_iter().zip(answers).filter(|it| it.1.is_err()).map(|it| it.0).collect();
+        }
+    }
+    assert_eq!(done, 2_000);
+    let after = world.snapshot(CurrentClock).await.clock.head(world.store.master());
+    let EventPage::Events(events) =
+        world.read(EventsAfter { master: world.store.master(), after: before, limit: 100_000 }).await
+    else {
+        panic!("gone")
+    };
+    assert!(events.iter().map(|it| it.seq).eq(before + 1..=after), "numbers without gaps");
+    let paused = events.iter().filter(|it| matches!(it.what.record, Record::Worker(_))).count();
+    assert_eq!(paused, 2_000, "an event for each");
 }
 
 /// A server that takes connections and says nothing, as one that is paused.

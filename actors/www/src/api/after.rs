@@ -26,6 +26,7 @@ pub(super) async fn reach(ro: &Ro, params: &mut Params) -> Result<Option<Arc<Hot
         || ApiError::BadQuery(format!("after={text} is no clock: give one that a reply or an event had"));
     let clock: Clock = text.parse().map_err(|_| bad())?;
     let until = Instant::now() + WITHIN;
+    let mut told = false;
     loop {
         let hot = ro.hot();
         if clock.generation != hot.clock.generation {
@@ -33,6 +34,9 @@ pub(super) async fn reach(ro: &Ro, params: &mut Params) -> Result<Option<Arc<Hot
         }
         if hot.clock.covers(&clock) {
             return Ok(Some(hot));
+        }
+        if !std::mem::replace(&mut told, true) {
+            ro.heard_of(&clock);
         }
         if Instant::now() >= until {
             let why = format!("this master has not heard of {text} within {} s", WITHIN.as_secs());

@@ -1,0 +1,123 @@
+//! G20: over a replica that is five seconds behind, and one that is killed, a session reads its own writes and never sees time go
+//! back, at any master.
+
+use std::time::{Duration, Instant};
+
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use serde_json::json;
+
+use crate::buses;
+use crate::databases::Server;
+use crate::harness::{Farm, Rest, member, patience};
+use crate::load::dice_of;
+use crate::run::Run;
+
+/// How far the replica is behind, in seconds.
+const LAG: u32 = 5;
+/// A replica is waited for so long; then the primary is asked. (And a machine that runs all of it needs its time.)
+const WAITS: Duration = Duration::from_secs(3);
+/// Sessions at the same time.
+const SESSIONS: usize = 8;
+
+/// Writes a change at one master, and reads its source stamp, which is history, at another; gives how long the read took. `count`
+/// is how many source stamps the session has seen.
+fn pair(masters: &[Rest], mark: &str, count: &mut u64, dice: &mut StdRng) -> Duration {
+    let [writes, reads] = [(); 2].map(|()| &masters[dice.random_range(0..masters.len())]);
+    let body = json!({"author": "Ada", "revision": mark, "branch": "main", "comments": "pushed"}).to_string();
+    let headers = [("content-type", "application/json")];
+    let answer = writes.try_post("/change_hook/base", &headers, body.as_bytes()).expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let clock = answer.header("greenroom-clock").expect("a clock").to_owned();
+    let begun = Instant::now();
+    let path = format!("/api/v2/sourcestamps?revision={mark}&after={clock}");
+    let read = reads.try_get(&path).expect("an answer");
+    let took = begun.elapsed();
+    assert_eq!(read.status, 200, "{}", read.text);
+    assert_eq!(read.json()["sourcestamps"][0]["revision"], mark, "its own write is missing: {}", read.text);
+    // Without a clock, at the master that answered last: not less than before.
+    let all = reads.try_get("/api/v2/sourcestamps?limit=1").expect("an answer");
+    let now = all.json()["meta"]["total"].as_u64().expect("a total");
+    assert!(now >= *count, "time went back from {count} to {now}");
+    *count = if masters.len() > 1 { 0 } else { now };
+    assert!(took < WAITS, "a read took {took:?}");
+    took
+}
+
+/// So many pairs by sessions at the same time; gives the slowest read.
+fn pairs(masters: &[Rest], name: &str, count: usize, dice: &mut StdRng) -> Duration {
+    std::thread::scope(|scope| {
+        let session = |n: usize| {
+            let mut dice = dice_of(dice);
+            // Half of the sessions stay with one master.
+            let masters = if n % 2 == 0 { masters } else { &masters[..1] };
+            scope.spawn(move || {
+                let mut seen = 0;
+                let mark = |it: usize| format!("{name}-{n}-{it}");
+                let each =
+                    (0..count.div_ceil(SESSIONS)).map(|it| pair(masters, &mark(it), &mut seen, &mut dice));
+                each.max().unwrap_or_default()
+            })
+        };
+        let sessions: Vec<_> = (0..SESSIONS).map(session).collect();
+        let slowest = sessions.into_iter().map(|it| it.join().expect("a session that saw no lie"));
+        slowest.max().unwrap_or_default()
+    })
+}
+
+fn answered_by_replica(farm: &Farm) -> u64 {
+    let reader = farm.actor("db-reader").expect("a reader");
+    reader["observed"]["by-replica"].as_u64().expect("a number")
+}
+
+/// Reads history until the replica answers.
+fn is_used(farm: &Farm) {
+    let before = answered_by_replica(farm);
+    patience(Duration::from_secs(40), "a read that the replica answers", || {
+        farm.rest().try_get("/api/v2/sourcestamps?limit=1").ok()?;
+        (answered_by_replica(farm) > before).then_some(())
+    });
+}
+
+fn sessions_read_what_they_wrote(kind: &'static str, short: usize, full: usize) {
+    let mut run = Run::of("G20");
+    let count = run.figure(short, full) / 2;
+    let (primary, bus) = (Server::start_primary(kind), buses::Server::start("nats"));
+    let mut replica = primary.replica(LAG);
+    let config = format!("[database]\nread-url = '{}'\n", replica.url);
+    let start = |name| {
+        let farm = member(name, &primary.url, &bus.url, "");
+        std::fs::write(farm.path("farm.d/replica.toml"), &config).expect("a layer");
+        farm
+    };
+    let mut masters = [start("one"), start("two")];
+    for farm in &mut masters {
+        farm.kill_master();
+        farm.start();
+    }
+    let rests = masters.each_ref().map(|it| it.rest().clone());
+    let lagging = pairs(&rests, "lagging", count, &mut run.dice);
+    masters.iter().for_each(is_used);
+    replica.stop();
+    let without = pairs(&rests, "without", count, &mut run.dice);
+    replica.resume();
+    masters.iter().for_each(is_used);
+    let figures = format!(
+        "{kind}: {} pairs over a replica {LAG} s behind, {} while it was dead; 0 stale, 0 went back; reads took {} ms and {} ms at most",
+        count.div_ceil(SESSIONS) * SESSIONS,
+        count.div_ceil(SESSIONS) * SESSIONS,
+        lagging.as_millis(),
+        without.as_millis()
+    );
+    run.kept(&figures);
+}
+
+#[test]
+fn g20_sessions_read_what_they_wrote_over_a_replica_of_postgresql() {
+    sessions_read_what_they_wrote("postgres", 400, 10_000);
+}
+
+#[test]
+fn g20_sessions_read_what_they_wrote_over_a_replica_of_mariadb() {
+    sessions_read_what_they_wrote("mariadb", 400, 10_000);
+}
