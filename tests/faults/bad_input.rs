@@ -141,7 +141,7 @@ fn a_database_newer_than_the_program_is_left_alone() {
 
 /// Runs a statement by SQLite's own program.
 #[track_caller]
-pub(super) fn sqlite(database: &Path, statement: &str) -> String {
+fn sqlite(database: &Path, statement: &str) -> String {
     let answer = std::process::Command::new("sqlite3").arg(database).arg(statement).output();
     let answer = answer.expect("sqlite3 is missing. Run: apt-get install sqlite3");
     assert!(answer.status.success(), "{statement}: {}", String::from_utf8_lossy(&answer.stderr));

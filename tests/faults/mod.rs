@@ -6,5 +6,4 @@ mod deaths;
 mod master_killed;
 mod masters;
 mod stops;
-mod storage;
 mod worker_lost;

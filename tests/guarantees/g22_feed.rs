@@ -38,7 +38,7 @@ fn the_feed_is_exact(
         }
         let (load_of_changes, rests) = (&load, &rests);
         scope.spawn(move || push_on(load_of_changes, rests));
-        let faults = [Fault::Master, Fault::Master, Fault::Master, Fault::Bus, Fault::Database];
+        let faults = [Fault::Master, Fault::Master, Fault::Bus, Fault::Database];
         while watch.resumptions() < wanted {
             cluster.storm(&faults, Duration::from_secs(4), &mut run.dice);
             assert!(

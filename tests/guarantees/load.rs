@@ -99,6 +99,11 @@ impl<'a> Load<'a> {
         self.begun.load(Ordering::SeqCst)
     }
 
+    /// Clients stop after their present call.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+
     /// Clients stop after their present call when this is dropped, also by a failure.
     pub fn while_it_lasts(&self) -> Lasts<'_> {
         Lasts(&self.stop)
