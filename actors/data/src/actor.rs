@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use arc_swap::ArcSwapOption;
-use greenroom_db::{CurrentClock, DbReader, EventPage, EventsAfter, LoadHot, ReadError};
+use greenroom_db::{
+    BuilderHistory, CurrentClock, DbReader, EventPage, EventsAfter, HistoriesOf, LoadHot, Plant, ReadError,
+};
 use greenroom_model::*;
 use greenroom_mq::{Broker, Notice, Publish, Subscribe};
 use greenroom_runtime::{AskError, Birth, Front, Supervised, TaskEnd, Tasks, fail};
@@ -63,6 +65,8 @@ pub struct DataActor {
     settling: bool,
     hubs: HashMap<String, Front<Hub>>,
     ticks: u32,
+    /// Rows of builders are being read.
+    reading_rows: bool,
     gaps: u64,
 }
 
@@ -74,6 +78,8 @@ struct Life {
     ring_bytes: usize,
     /// The number of the next frame of this birth.
     next_frame: u64,
+    /// Rows that were read at a clock which is not reached yet.
+    rows: Option<(Clock, Vec<BuilderHistory>)>,
 }
 
 impl DataActor {
@@ -88,6 +94,7 @@ impl DataActor {
             settling: false,
             hubs: HashMap::new(),
             ticks: 0,
+            reading_rows: false,
             gaps: 0,
         }
     }
@@ -132,6 +139,34 @@ impl DataActor {
         }
     }
 
+        self.see_to_rows();
+    }
+
+    /// Takes over rows of builders that were read, once the cache is as far, and has those read that events do not tell all of.
+    fn see_to_rows(&mut self) {
+        let Some(life) = &mut self.life else { return };
+        let reached = |(clock, _): &mut (Clock, Vec<BuilderHistory>)| life.cache.hot.clock.covers(clock);
+        if let Some((_, histories)) = life.rows.take_if(reached) {
+            self.reading_rows = false;
+            life.cache.adopt_rows(histories);
+            self.below.published.store(Some(Arc::new(life.cache.hot.clone())));
+        }
+        if self.reading_rows {
+            return;
+        }
+        let builders = life.cache.take_wanted();
+        if builders.is_empty() {
+            return;
+        }
+        self.reading_rows = true;
+        let reader = self.below.reader.clone();
+        self.tasks.spawn(
+            async move {
+                let read = read(&reader, HistoriesOf { builders: builders.clone() }).await;
+                (builders, read.map(|it| (it.clock, it.value)))
+            },
+            |end| RowsRead(Box::new(end)),
+        );
     /// Reads all masters' events up to their heads.
     fn settle(&mut self) {
         let Some(life) = &self.life else { return };
@@ -172,6 +207,44 @@ impl Life {
 
 /// Reads the events of all masters after `known`, up to the heads at the time of asking.
 async fn read_missing(
+/// What a read of rows gave.
+type Rows = (Vec<BuilderId>, Result<(Clock, Vec<BuilderHistory>), DataError>);
+
+/// Rows of builders were read, or not.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct RowsRead(Box<TaskEnd<Rows>>);
+
+impl Handler<RowsRead> for DataActor {
+    type Result = ();
+
+    fn handle(&mut self, RowsRead(end): RowsRead, ctx: &mut Context<Self>) {
+        match *end {
+            TaskEnd::Done((_, Ok(read))) => {
+                let Some(life) = &mut self.life else { return };
+                let reached = life.cache.hot.clock.covers(&read.0);
+                life.rows = Some(read);
+                if !reached {
+                    self.settle();
+                }
+                self.see_to_rows();
+            }
+            // The database is away.
+            TaskEnd::Done((builders, Err(error))) => {
+                tracing::debug!(error = %error, "rows of builders could not be read; will try again");
+                ctx.run_later(LOAD_AGAIN, move |act, _| {
+                    act.reading_rows = false;
+                    if let Some(life) = &mut act.life {
+                        life.cache.want_rows(builders);
+                    }
+                    act.see_to_rows();
+                });
+            }
+            TaskEnd::Panicked(why) => fail(ctx, why),
+        }
+    }
+}
+
     reader: Front<DbReader>,
     known: HashMap<MasterId, i64>,
 ) -> Result<(Clock, Vec<Event>), DataError> {
@@ -253,7 +326,7 @@ impl Handler<Began> for DataActor {
                 self.below.published.store(Some(Arc::new(cache.hot.clone())));
                 let mut merger = Merger::new(cache.hot.clock.clone());
                 cache.versions().for_each(|(entity, version)| merger.remember(entity, version));
-                self.life = Some(Life { cache, merger, ring: VecDeque::new(), ring_bytes: 0, next_frame: 0 });
+                self.life = Some(Life { cache, merger, ring: VecDeque::new(), ring_bytes: 0, rows: None, next_frame: 0 });
                 self.settle();
             }
             // The database is away: the published snapshot is still served, and deaths would mend nothing.

@@ -1,6 +1,8 @@
 //! How the cache follows events: every entity is replaced whole, and histories are cut at their bounds.
 
-use std::collections::HashMap;
+mod rows;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use greenroom_model::wire::Lookup;
@@ -15,6 +17,12 @@ pub struct Cache {
     pub hot: Hot,
     steps_of: HashMap<BuildId, Vec<StepId>>,
     logs_of: HashMap<StepId, Vec<LogId>>,
+    /// The newest kept change of a source stamp.
+    stamp_changes: HashMap<SourceStampId, ChangeId>,
+    /// Builders whose rows must be read again.
+    wanted: BTreeSet<BuilderId>,
+    /// Builds that were removed since that was asked for.
+    gone: HashSet<BuildId>,
     builds: Bound,
     changes: Bound,
     requests: Bound,
@@ -106,6 +114,9 @@ impl Cache {
         let mut cache = Self {
             steps_of: HashMap::new(),
             logs_of: HashMap::new(),
+            stamp_changes: HashMap::new(),
+            wanted: BTreeSet::new(),
+            gone: HashSet::new(),
             builds: Bound::new(RECENT_BUILDS),
             changes: Bound::new(RECENT_CHANGES),
             requests: Bound::new(RECENT_BUILDS),
@@ -113,6 +124,7 @@ impl Cache {
             hot,
         };
         cache.index();
+        cache.begin_rows(state.histories, &state.totals_of);
         cache
     }
 
@@ -176,15 +188,25 @@ impl Cache {
                 put(&mut hot.masters, e, json);
                 self.show_masters_again();
             }
-            Record::Builder(e) => _ = put(&mut hot.builders, e, json),
-            Record::Worker(e) => _ = put(&mut hot.workers, e, json),
+            Record::Builder(e) => {
+                put(&mut hot.builders, e, json);
+                self.row_of_builder(e.id);
+            }
+            Record::Worker(e) => {
+                self.row_of_worker(e);
+                put(&mut self.hot.workers, e, json);
+            }
             Record::Scheduler(e) => _ = put(&mut hot.schedulers, e, json),
             Record::ChangeSource(e) => _ = put(&mut hot.change_sources, e, json),
             Record::Project(e) => _ = put(&mut hot.projects, e, json),
             Record::Change(e) => {
                 hot.total_changes += 1;
                 put(&mut hot.changes, e, json);
-                self.changes.finished(&mut hot.changes, &mut hot.changes_floor, |_| true, |_| ());
+                self.stamp_changes.insert(e.sourcestamp.id, e.id);
+                let (changes, stamps) = (&mut self.changes, &mut self.stamp_changes);
+                changes.finished(&mut hot.changes, &mut hot.changes_floor, |_| true, |gone| {
+                    stamps.retain(|_, newest| newest.0 != gone);
+                });
             }
             Record::Buildset(e) => self.buildset(e, json, event.what.name),
             Record::BuildRequest(e) => self.request(e, json, event.what.name),
@@ -251,10 +273,14 @@ impl Cache {
         let hot = &mut self.hot;
         match record {
             Record::Build(e) => {
+                self.row_without_build(e);
+                let hot = &mut self.hot;
                 drop_from(&mut hot.builds, e.id.0, &mut self.builds, &mut hot.total_builds);
                 hot.properties.remove_mut(&e.id);
             }
             Record::BuildRequest(e) => {
+                self.row_without_request(e);
+                let hot = &mut self.hot;
                 drop_from(&mut hot.requests, e.id.0, &mut self.requests, &mut hot.total_requests);
             }
             Record::Buildset(e) => {
@@ -271,6 +297,8 @@ impl Cache {
         let hot = &mut self.hot;
         hot.total_requests += u64::from(name == EventName::New);
         put(&mut hot.requests, e, json);
+        self.row_of_request(e, name);
+        let hot = &mut self.hot;
         if e.complete_at.is_some() {
             if e.id.0 <= hot.requests_floor {
                 hot.requests.remove_mut(&e.id.0);
@@ -282,6 +310,7 @@ impl Cache {
     }
 
     fn build(&mut self, e: &Arc<Build>, json: &Arc<str>, name: EventName) {
+        self.row_of_build(e, json, name);
         let hot = &mut self.hot;
         hot.total_builds += u64::from(name == EventName::New);
         put(&mut hot.builds, e, json);

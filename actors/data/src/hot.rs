@@ -6,9 +6,12 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use greenroom_model::query::Compare;
 use greenroom_model::wire::{self, Lookup};
 use greenroom_model::*;
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
+
+use crate::builder_rows::BuilderRow;
 
 /// How many finished builds (with their requests, buildsets and properties) are kept.
 pub const RECENT_BUILDS: usize = 1_000;
@@ -74,6 +77,8 @@ pub struct Hot {
     pub logs: Table<Log>,
     /// The newest changes.
     pub changes: Table<Change>,
+    /// A row for each builder, by its id.
+    pub rows: HashTrieMapSync<i64, Arc<BuilderRow>>,
     /// Control acts that are not answered.
     pub controls: RedBlackTreeMapSync<i64, Arc<ControlAct>>,
     /// Every build with an id above this is kept (finished ones below it may be, running ones always are).
@@ -113,6 +118,7 @@ impl Hot {
             steps: Table::new_sync(),
             logs: Table::new_sync(),
             changes: Table::new_sync(),
+            rows: HashTrieMapSync::new_sync(),
             controls: RedBlackTreeMapSync::new_sync(),
             builds_floor: 0,
             changes_floor: 0,
@@ -172,6 +178,11 @@ pub trait Readable: greenroom_db::Stored {
 
     /// Up to which id the table may lack finished entities: `Some(floor)` for histories, `None` when the table holds all.
     fn floor(hot: &Hot) -> Option<Floor>;
+
+    /// The answer to a query that something else of the hot snapshot has.
+    fn otherwise(_hot: &Hot, _query: &Query) -> Option<Page<Shown<Self>>> {
+        None
+    }
 }
 
 /// What a hot table of a history lacks.
@@ -186,7 +197,7 @@ pub struct Floor {
 }
 
 macro_rules! readable {
-    ($ty:ty, $table:ident, $render:expr, $floor:expr) => {
+    ($ty:ty, $table:ident, $render:expr, $floor:expr $(, $otherwise:path)?) => {
         impl Readable for $ty {
             fn render(&self, lookup: &dyn Lookup) -> String {
                 let render: fn(&$ty, &dyn Lookup) -> String = $render;
@@ -201,6 +212,10 @@ macro_rules! readable {
                 let floor: fn(&Hot) -> Option<Floor> = $floor;
                 floor(hot)
             }
+
+            $(fn otherwise(hot: &Hot, query: &Query) -> Option<Page<Shown<Self>>> {
+                $otherwise(hot, query)
+            })?
         }
     };
 }
@@ -230,7 +245,7 @@ readable!(Build, builds, |e, _| wire::to_json(&wire::build(e, &Properties::new()
     id: h.builds_floor,
     total: Some(h.total_builds),
     unfinished_kept: true
-}));
+}), builds_of_builder);
 readable!(Step, steps, |e, _| wire::to_json(&wire::step(e)), |_| Some(Floor {
     id: i64::MAX,
     total: None,
@@ -241,6 +256,39 @@ readable!(Log, logs, |e, _| wire::to_json(&wire::log(e)), |_| Some(Floor {
     total: None,
     unfinished_kept: false
 }));
+
+/// The newest builds of one builder, from its row.
+fn builds_of_builder(hot: &Hot, query: &Query) -> Option<Page<Shown<Build>>> {
+    let mut builder = None;
+    let mut complete = None;
+    for filter in &query.filters {
+        match (filter.field, filter.compare, filter.values.as_slice()) {
+            ("builderid", Compare::Eq, [FieldValue::Int(id)]) if builder.is_none() => builder = Some(*id),
+            ("complete", Compare::Eq, [FieldValue::Bool(yes)]) if complete.is_none() => complete = Some(*yes),
+            _ => return None,
+        }
+    }
+    if query.order.first() != Some(&("number", true)) {
+        return None;
+    }
+    let row = hot.rows.get(&builder?)?;
+    let (newest, whole) = row.newest();
+    let fits = |build: &&&Shown<Build>| complete.is_none_or(|yes| build.complete_at.is_some() == yes);
+    let found: Vec<_> = newest.iter().filter(fits).collect();
+    let wanted = query.limit.and_then(|limit| query.offset.checked_add(limit));
+    if !whole && wanted.is_none_or(|wanted| wanted > found.len() as u64) {
+        return None;
+    }
+    let total = match complete {
+        None => row.total_builds,
+        Some(true) => row.total_builds.saturating_sub(row.running.len() as u64),
+        Some(false) => row.running.len() as u64,
+    };
+    let skip = usize::try_from(query.offset).unwrap_or(usize::MAX);
+    let take = query.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let items = found.into_iter().skip(skip).take(take).map(|build| (*build).clone()).collect();
+    Some(Page { items, total, at_least: false })
+}
 
 /// Kept nowhere: read from the database each time.
 macro_rules! stored_only {
@@ -266,5 +314,5 @@ stored_only!(
     SourceStamp => wire::sourcestamp,
     Notifier => wire::notifier,
     Delivery => wire::delivery,
-);
     ControlAct => wire::audit,
+);

@@ -15,9 +15,11 @@
 //! [`DataActor`]: actor::DataActor
 
 pub mod actor;
+pub mod builder_rows;
 mod cache;
 pub mod control;
 pub mod error;
+mod first_error;
 pub mod frame;
 pub mod hot;
 pub mod hub;
@@ -34,6 +36,8 @@ mod subscription;
 
 pub use control::{BoundControl, Control, SentChange};
 pub use error::DataError;
+pub use first_error::FirstError;
+pub use greenroom_db::{BuildContext, ConsoleCell, ConsoleOf, ConsolePage, ConsoleRow};
 pub use frame::{Delivered, Frame};
 pub use hot::{Hot, Shown};
 pub use hub::{Delivery, Ended, Subscription};

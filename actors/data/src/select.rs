@@ -62,10 +62,11 @@ fn sort(a: &FieldValue, b: &FieldValue) -> Ordering {
     }
 }
 
-/// Sorts by the query's keys, or the resource's default order.
+/// Sorts by the query's keys, or the resource's default order; what is equal by the id, in the direction of the last key.
 pub fn order<E: Entity, T: std::ops::Deref<Target = E>>(items: &mut [T], query: &Query) {
     let default = [(E::RESOURCE.default_order(), false)];
     let keys = if query.order.is_empty() { &default[..] } else { &query.order[..] };
+    let last = keys.last().is_some_and(|(_, descending)| *descending);
     items.sort_by(|a, b| {
         keys.iter()
             .map(|(field, descending)| {
@@ -73,7 +74,7 @@ pub fn order<E: Entity, T: std::ops::Deref<Target = E>>(items: &mut [T], query: 
                 if *descending { ordering.reverse() } else { ordering }
             })
             .find(|ordering| *ordering != Ordering::Equal)
-            .unwrap_or(Ordering::Equal)
+            .unwrap_or_else(|| if last { b.id().cmp(&a.id()) } else { a.id().cmp(&b.id()) })
     });
 }
 

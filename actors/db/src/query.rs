@@ -42,7 +42,7 @@ pub fn plan<E: Entity + RowMapped>(query: &Query) -> Plan<'_> {
     Plan { select, rest, in_memory }
 }
 
-/// The sort keys, made total by the id.
+/// The sort keys, made total by the id, in the direction of the last of them: so one index serves them all.
 fn full_order<E: Entity>(query: &Query) -> Vec<(&'static str, bool)> {
     let mut order = query.order.clone();
     if order.is_empty() {
@@ -50,7 +50,7 @@ fn full_order<E: Entity>(query: &Query) -> Vec<(&'static str, bool)> {
     }
     let id = E::RESOURCE.id_field();
     if order.iter().all(|(field, _)| *field != id) {
-        order.push((id, false));
+        order.push((id, order.last().is_some_and(|(_, descending)| *descending)));
     }
     order
 }
@@ -166,7 +166,7 @@ pub fn finish<E: Entity>(query: &Query, rest: &[&Filter], mut all: Vec<Arc<E>>) 
     let total = all.len() as u64;
     let skip = usize::try_from(query.offset).unwrap_or(usize::MAX);
     let take = query.limit.map_or(usize::MAX, |l| usize::try_from(l).unwrap_or(usize::MAX));
-    Page { items: all.into_iter().skip(skip).take(take).collect(), total }
+    Page { items: all.into_iter().skip(skip).take(take).collect(), total, at_least: false }
 }
 
 fn value_of<E: Entity>(e: &E, field: &str) -> Vec<Value> {

@@ -9,10 +9,12 @@ use serde_json::Value as Json;
 
 use crate::engine::Comparison::{Gt, Le};
 use crate::engine::{CHUNK, Cond, EngineError, ReadTx, Select, Table};
+use crate::history;
 use crate::messages::*;
-use crate::query;
+use crate::ops::lease_of_head;
 use crate::rows::{Fields, RowMapped, load, load_where};
 use crate::schema::*;
+use crate::work::totals;
 
 type Read<T> = Result<T, EngineError>;
 
@@ -28,19 +30,22 @@ pub async fn clock(tx: &mut dyn ReadTx, generation: i64) -> Read<Clock> {
     Ok(clock)
 }
 
-pub async fn nothing(_tx: &mut dyn ReadTx, _: CurrentClock) -> Read<()> {
-    Ok(())
+/// The other masters that count as active and are not.
+pub async fn lapsed(tx: &mut dyn ReadTx, me: MasterId, shared: bool) -> Read<Vec<MasterId>> {
+    let active = Select::from(&MASTERS).filter(Cond::eq("active", 1));
+    let active: Vec<MasterId> = load::<Master>(tx, &active).await?.iter().map(|it| it.id).collect();
+    let others: Vec<MasterId> = active.into_iter().filter(|it| *it != me).collect();
+    if !shared || others.is_empty() {
+        return Ok(others);
+    }
+    let now = tx.now().await?;
+    let heads = Select::from(&MASTER_HEADS).filter(Cond::ids("masterid", others.iter().map(|it| it.0)));
+    let leases: Vec<_> = tx.select(&heads).await?.into_iter().map(lease_of_head).collect::<Read<_>>()?;
+    Ok(leases.into_iter().filter(|(_, until)| *until <= now).map(|(master, _)| master).collect())
 }
 
-pub async fn page<E: Entity + RowMapped>(tx: &mut dyn ReadTx, query: &Query) -> Read<Page<Arc<E>>> {
-    let plan = query::plan::<E>(query);
-    let items = load::<E>(tx, &plan.select).await?;
-    if plan.in_memory {
-        return Ok(query::finish(query, &plan.rest, items));
-    }
-    let whole = query.offset == 0 && query.limit.is_none_or(|limit| (items.len() as u64) < limit);
-    let total = if whole { items.len() as u64 } else { tx.count(&plan.select).await? };
-    Ok(Page { items, total })
+pub async fn nothing(_tx: &mut dyn ReadTx, _: CurrentClock) -> Read<()> {
+    Ok(())
 }
 
 pub async fn by_id<E: RowMapped>(tx: &mut dyn ReadTx, id: i64) -> Read<Option<Arc<E>>> {
@@ -246,9 +251,18 @@ pub async fn hot(tx: &mut dyn ReadTx, msg: LoadHot) -> Read<Hot> {
     let newest_changes = Select::from(&CHANGES).order("changeid", true).limit(msg.changes);
     let mut changes = load::<Change>(tx, &newest_changes).await?;
     changes.reverse();
+    let builders = small::<Builder>(tx).await?;
+    let ids: Vec<BuilderId> = builders.iter().map(|b| b.id).collect();
+    let running: Vec<_> = builds.iter().filter(|b| b.complete_at.is_none()).cloned().collect();
+    let histories = history::histories(tx, &ids, &running).await?;
+    let totals = totals::all(tx).await?;
+    let total = |name: &str| totals.get(name).copied().unwrap_or(0);
+    let of = |b: &BuilderId, what| total(&totals::of_builder(b.0, what));
+    let totals_of =
+        ids.iter().map(|b| (*b, (of(b, Resource::Builds), of(b, Resource::BuildRequests)))).collect();
     Ok(Hot {
         masters: small(tx).await?,
-        builders: small(tx).await?,
+        builders,
         workers: small(tx).await?,
         schedulers: small(tx).await?,
         change_sources: small(tx).await?,
@@ -262,11 +276,13 @@ pub async fn hot(tx: &mut dyn ReadTx, msg: LoadHot) -> Read<Hot> {
         changes,
         control: open_control_acts(tx, OpenControlActs { limit: u64::from(u32::MAX) }).await?,
         totals: Totals {
-            builds: tx.count(&Select::from(Build::TABLE)).await?,
-            changes: tx.count(&Select::from(Change::TABLE)).await?,
-            requests: tx.count(&Select::from(BuildRequest::TABLE)).await?,
-            buildsets: tx.count(&Select::from(Buildset::TABLE)).await?,
+            builds: total("builds"),
+            changes: total("changes"),
+            requests: total("buildrequests"),
+            buildsets: total("buildsets"),
         },
+        totals_of,
+        histories,
     })
 }
 

@@ -20,6 +20,8 @@ macro_rules! tables {
 tables! {
     GENERATION = "generation" key 1 ["id": Int, "generation": Int] unique &[], index &[];
     COUNTERS = "counters" key 1 ["kind": Text, "next": Int] unique &[], index &[];
+    // How many there are of what a history holds: of each master its share.
+    TOTALS = "totals" key 2 ["name": Text, "masterid": Int, "total": Int] unique &[], index &[];
     MASTERS = "masters" key 1 ["masterid": Int, "name": Text, "active": Int, "last_active": Int, "epoch": Int, "version": Int]
         unique &[&["name"]], index &[];
     // What fences and orders, apart from the entity, because each commit writes it.
@@ -53,13 +55,18 @@ tables! {
         "changeid": Int, "author": Text, "committer": Text, "comments": Text, "branch": Text, "revision": Text, "revlink": Text,
         "when_timestamp": Int, "category": Text, "parent_changeids": Text, "repository": Text, "codebase": Text, "project": Text,
         "files": Text, "properties": Text, "ssid": Int, "origin": Text,
-    ] unique &[], index &[&["repository", "branch", "changeid"], &["branch"], &["revision"], &["ssid"]];
+    ] unique &[], index &[
+        &["repository", "branch", "changeid"], &["branch", "changeid"], &["codebase", "changeid"], &["project", "changeid"],
+        &["repository", "changeid"], &["revision"], &["ssid"],
+    ];
     CHANGE_ORIGINS = "change_origins" key 1 ["origin_key": Text, "changeid": Int] unique &[], index &[&["changeid"]];
     BUILDSETS = "buildsets" key 1 [
         "bsid": Int, "external_idstring": Text, "reason": Text, "submitted_at": Int, "complete": Int, "complete_at": Int,
         "results": Int, "parent_buildid": Int, "parent_relationship": Text, "rebuilt_buildid": Int, "scheduler": Text,
         "version": Int,
-    ] unique &[], index &[&["complete", "bsid"], &["parent_buildid"]];
+    ] unique &[], index &[
+        &["complete", "bsid"], &["parent_buildid"], &["rebuilt_buildid", "bsid"], &["submitted_at", "bsid"],
+    ];
     BUILDSET_PROPERTIES = "buildset_properties" key 1 ["bsid": Int, "properties": Text] unique &[], index &[];
     BUILDSET_SOURCESTAMPS = "buildset_sourcestamps" key 2 ["bsid": Int, "position": Int, "ssid": Int]
         unique &[], index &[&["ssid", "bsid"]];
@@ -67,13 +74,18 @@ tables! {
         "buildrequestid": Int, "buildsetid": Int, "builderid": Int, "priority": Int, "claimed": Int, "claimed_at": Int,
         "claimed_by_masterid": Int, "complete": Int, "complete_at": Int, "results": Int, "submitted_at": Int, "waited_for": Int,
         "retries": Int, "version": Int,
-    ] unique &[], index &[&["complete", "buildrequestid"], &["buildsetid"], &["builderid", "buildrequestid"]];
+    ] unique &[], index &[
+        &["complete", "buildrequestid"], &["buildsetid"], &["builderid", "buildrequestid"], &["submitted_at", "buildrequestid"],
+    ];
     BUILDS = "builds" key 1 [
         "buildid": Int, "number": Int, "builderid": Int, "buildrequestid": Int, "workerid": Int, "masterid": Int,
         "started_at": Int, "complete": Int, "complete_at": Int, "locks_duration_s": Int, "results": Int, "state_string": Text,
         "version": Int,
     ] unique &[&["builderid", "number"]],
-        index &[&["complete", "buildid"], &["buildrequestid"], &["workerid", "buildid"]];
+        index &[
+            &["complete", "buildid"], &["buildrequestid"], &["workerid", "buildid"], &["results", "buildid"],
+            &["started_at", "buildid"], &["builderid", "started_at", "buildid"], &["builderid", "results", "number"],
+        ];
     BUILD_PROPERTIES = "build_properties" key 1 ["buildid": Int, "properties": Text] unique &[], index &[];
     STEPS = "steps" key 1 [
         "stepid": Int, "number": Int, "name": Text, "buildid": Int, "started_at": Int, "locks_acquired_at": Int, "complete": Int,
@@ -104,6 +116,21 @@ tables! {
     LISTENERS = "listeners" key 1 ["name": Text, "clock": Text, "settings": Text] unique &[], index &[];
     WRITE_IDS = "write_ids" key 1 ["id": Blob, "at": Int, "outcome": Text] unique &[], index &[&["at"]];
     EVENTS = "events" key 2 ["masterid": Int, "seq": Int, "topic": Text, "body": Text, "at": Int] unique &[], index &[];
+}
+
+/// Whether a column of a history that lists are sorted by always has a value: said of nulls, an order would keep PostgreSQL from
+/// using the column's index.
+pub fn never_null(table: &str, column: &str) -> bool {
+    matches!(
+        (table, column),
+        ("builds", "number" | "builderid" | "buildrequestid" | "workerid" | "started_at" | "complete")
+            | ("buildrequests", "buildsetid" | "builderid" | "priority" | "submitted_at" | "complete" | "claimed")
+            | ("buildsets", "submitted_at" | "complete")
+            | ("changes", "when_timestamp" | "repository" | "codebase" | "project" | "ssid")
+            | ("sourcestamps", "created_at")
+            | ("steps", "buildid" | "number" | "complete")
+            | ("logs", "stepid" | "slug" | "complete")
+    )
 }
 
 /// Log text, where it has no store of its own.

@@ -194,6 +194,20 @@ impl Store {
     /// Takes the sign of life away that keeps others from this master's place, as if it had been cut off for long. For tests.
     #[doc(hidden)]
     pub fn vanish_for_test(&self) {
+    /// From now on every statement that reads is recorded, of every store of this process. For tests of plans.
+    #[doc(hidden)]
+    pub fn record_for_test() {
+        crate::engine::record::begin();
+    }
+
+    /// How this database runs each recorded statement of its kind: text and plan. Statistics are gathered first. For tests.
+    #[doc(hidden)]
+    pub async fn explain_for_test(&self) -> Result<Vec<(String, Vec<String>)>, OpenError> {
+        self.0.engine.was_filled().await.map_err(failed)?;
+        let mut tx = self.0.engine.read().await.map_err(failed)?;
+        tx.explain().await.map_err(failed)
+    }
+
         drop(self.0.presence.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 

@@ -55,6 +55,13 @@ impl Clock {
         self.generation == other.generation && other.heads.iter().all(|(m, s)| self.head(*m) >= *s)
     }
 
+    /// The clock of what is contained both here and in `other` (same generation).
+    #[must_use]
+    pub fn meet(&self, other: &Clock) -> Clock {
+        let heads = self.heads.iter().map(|(master, seq)| (*master, (*seq).min(other.head(*master))));
+        Clock { generation: self.generation, heads: heads.collect() }
+    }
+
     /// The masters and their heads.
     pub fn heads(&self) -> impl Iterator<Item = (MasterId, i64)> + '_ {
         self.heads.iter().map(|(m, s)| (*m, *s))

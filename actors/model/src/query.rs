@@ -163,6 +163,8 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The whole.
     pub total: u64,
+    /// Whether the whole was counted only so far, and is at least that.
+    pub at_least: bool,
 }
 
 macro_rules! fields {
@@ -188,9 +190,9 @@ impl Resource {
         Resource::Configurations,
         Resource::Notifiers,
         Resource::Deliveries,
+        Resource::Audit,
     ];
 
-        Resource::Audit,
     /// The key of its entities in replies, and its path element: `builds`.
     pub fn plural(self) -> &'static str {
         match self {
@@ -210,9 +212,9 @@ impl Resource {
             Resource::Configurations => "configurations",
             Resource::Notifiers => "notifiers",
             Resource::Deliveries => "deliveries",
+            Resource::Audit => "audit",
         }
     }
-            Resource::Audit => "audit",
 
     /// The field that is its id.
     pub fn id_field(self) -> &'static str {
@@ -292,12 +294,12 @@ impl Resource {
                 "deliveryid": Int, "notifier": Text, "created_at": Time, "due_at": Time, "dedup_key": Text, "subject": Text,
                 "buildid": Int, "state": Text, "attempts": Int, "target": Text, "reason": Text, "settled_at": Time,
             ],
-            Resource::Logs => fields![
-                "logid": Int, "name": Text, "slug": Text, "stepid": Int, "complete": Bool, "num_lines": Int, "type": Text,
             Resource::Audit => fields![
                 "controlid": Int, "requested_at": Time, "identity": Text, "came_from": Text, "action": Text, "target": Text,
                 "params": Nested, "act_key": Text, "answer": Nested, "answered_at": Time,
             ],
+            Resource::Logs => fields![
+                "logid": Int, "name": Text, "slug": Text, "stepid": Int, "complete": Bool, "num_lines": Int, "type": Text,
             ],
         }
     }

@@ -33,6 +33,8 @@ pub(crate) struct Rendered {
     pub(crate) etag: Arc<str>,
     /// The body by gzip, once somebody asked for it.
     pub(crate) gzipped: Option<Bytes>,
+    /// Where the next page is.
+    pub(crate) next: Option<Arc<str>>,
 }
 
 /// What a reply follows from.

@@ -13,11 +13,12 @@ use greenroom_model::{
     FieldValue, Filter, Log, Master, Notifier, Page, Project, Query, Scheduler, SourceStamp, Step, Worker,
     wire,
 };
+use crate::expand::{self, Expanded, Parts};
 
 use crate::error::ApiError;
 use crate::json;
 use crate::query::{Spec, Wanted};
-use crate::router::{Answer, Call, Items};
+use crate::router::{Answer, Call, Items, Paging};
 use crate::rows;
 
 /// Rendered entities.
@@ -34,12 +35,26 @@ pub(crate) trait Served: Readable {
     /// A page of entities.
     fn read_page(ro: &Ro, query: Query) -> impl Future<Output = Read<Page<Shown<Self>>>>;
 
-    /// The public forms with the wanted properties filled in; none if the kind has no such part.
+    /// What `expand=` knows of it, besides properties where it has them.
+    const PARTS: &'static [&'static str] = &[];
+    /// What it knows of one that is read by itself.
+    const OWN_PARTS: &'static [&'static str] = &[];
+
+    /// The public forms with the wanted properties filled in, and what they contain; none if the kind has no such part.
     fn with_properties(
         _ro: &Ro,
         _rows: &[Shown<Self>],
         _wanted: &Wanted,
     ) -> impl Future<Output = Result<Option<Texts>, ApiError>> {
+
+    /// The parts that were asked for.
+    fn parts(
+        _call: &Call,
+        _rows: &[Shown<Self>],
+        _parts: &Parts,
+    ) -> impl Future<Output = Result<Expanded, ApiError>> {
+        async { Ok(Expanded::default()) }
+    }
         async { Ok(None) }
     }
 }
@@ -74,8 +89,34 @@ served!(
     Log,
     ConfigurationVersion,
     Notifier,
+impl Served for Builder {
+    reads!(Builder);
+    const PARTS: &'static [&'static str] = &["summary"];
+
+    async fn parts(call: &Call, rows: &[Shown<Self>], _: &Parts) -> Result<Expanded, ApiError> {
+        Ok(expand::of_builders(call, rows))
+    }
+}
+
+impl Served for Buildset {
+    reads!(Buildset);
+    const PARTS: &'static [&'static str] = &["buildrequests", "builds", "properties"];
+
+    async fn parts(call: &Call, rows: &[Shown<Self>], parts: &Parts) -> Result<Expanded, ApiError> {
+        expand::of_buildsets(call, rows, parts).await
+    }
+}
+
     Delivery
 );
+    const PARTS: &'static [&'static str] =
+        &["builder", "buildset", "changes", "logs", "properties", "request", "steps", "worker"];
+    const OWN_PARTS: &'static [&'static str] =
+        &["changes_since_good", "durations", "first_error", "neighbours"];
+
+    async fn parts(call: &Call, rows: &[Shown<Self>], parts: &Parts) -> Result<Expanded, ApiError> {
+        expand::of_builds(call, rows, parts).await
+    }
 
 impl Served for Build {
     reads!(Build);
@@ -94,6 +135,11 @@ impl Served for Build {
         Ok(Some(rows.iter().map(render).collect()))
     }
 }
+    const PARTS: &'static [&'static str] = &["builder", "builds", "buildset", "properties"];
+
+    async fn parts(call: &Call, rows: &[Shown<Self>], parts: &Parts) -> Result<Expanded, ApiError> {
+        expand::of_requests(call, rows, parts).await
+    }
 
 impl Served for BuildRequest {
     reads!(BuildRequest);
@@ -145,14 +191,17 @@ pub(crate) async fn with_ids<E: Served>(
     within::<E>(call, vec![Filter { field: E::RESOURCE.id_field(), compare: Compare::Eq, values }]).await
 }
 
+        paging: Paging::default(),
 /// An empty collection of a kind: what a missing parent has.
 pub(crate) fn none<E: Served>(call: &Call) -> Result<Answer, ApiError> {
     Spec::collection(E::RESOURCE.fields(), &call.params)?;
     Ok(Answer::Items(Items {
         plural: E::RESOURCE.plural(),
         items: Vec::new(),
+    let parts = Parts::named(&spec.expand, &[E::PARTS], E::RESOURCE.plural())?;
         total: Some(0),
         clock: None,
+    let next = NextPage::of::<E>(&query);
         lasting: true,
     }))
 }
@@ -163,9 +212,44 @@ pub(crate) async fn within<E: Served>(call: &Call, base: Vec<Filter>) -> Result<
     let mut query = std::mem::take(&mut spec.query);
     query.filters.splice(0..0, base);
     let found = E::read_page(&call.www.ro, query).await?;
+        paging: Paging { at_least: found.value.at_least, more: None, next },
     let items = render(call, &found.value.items, &spec).await?;
     Ok(Answer::Items(Items {
         plural: E::RESOURCE.plural(),
+/// How the next page of a list is found: by the key that it is in order of.
+struct NextPage {
+    key: &'static str,
+    descending: bool,
+    limit: usize,
+}
+
+impl NextPage {
+    /// For lists with a limit in order of their id, or, of one builder's builds, of their number.
+    fn of<E: Served>(query: &Query) -> Option<Self> {
+        let limit = usize::try_from(query.limit?).ok().filter(|limit| *limit > 0)?;
+        let (id, default) = (E::RESOURCE.id_field(), E::RESOURCE.default_order());
+        let (key, descending) = match query.order.as_slice() {
+            [] => (default, false),
+            [first, ..] => *first,
+        };
+        let of_builder = || {
+            let one = |f: &&Filter| f.field == "builderid" && f.compare == Compare::Eq && f.values.len() == 1;
+            query.filters.iter().filter(one).count() == 1
+        };
+        let numbered = E::RESOURCE == greenroom_model::Resource::Builds && key == "number" && of_builder();
+        (query.offset == 0 && (key == id || numbered)).then_some(Self { key, descending, limit })
+    }
+
+    /// The address of the page after these, if there may be one.
+    fn after<E: Served>(self, call: &Call, rows: &[Shown<E>]) -> Option<String> {
+        let last = rows.last().filter(|_| rows.len() == self.limit)?;
+        match last.field(self.key) {
+            FieldValue::Int(last) => Some(call.next_page(self.key, self.descending, last)),
+            _ => None,
+        }
+    }
+}
+
         items,
         total: Some(found.value.total),
         clock: Some(found.clock),
@@ -175,7 +259,8 @@ pub(crate) async fn within<E: Served>(call: &Call, base: Vec<Filter>) -> Result<
 
 /// One entity by its id.
 pub(crate) async fn one<E: Served>(call: &Call, id: i64) -> Result<Answer, ApiError> {
-    Spec::single(E::RESOURCE.fields(), &call.params)?;
+    let spec = Spec::single(E::RESOURCE.fields(), &call.params)?;
+    Parts::named(&spec.expand, &[E::PARTS, E::OWN_PARTS], E::RESOURCE.plural())?;
     let found = E::read_one(&call.www.ro, id).await?;
     single(call, found.value.ok_or_else(|| call.not_found())?, Some(found.clock)).await
 }
@@ -191,8 +276,12 @@ async fn single<E: Served>(
     clock: Option<greenroom_model::Clock>,
 ) -> Result<Answer, ApiError> {
     let spec = Spec::single(E::RESOURCE.fields(), &call.params)?;
-    let items = render(call, std::slice::from_ref(&entity), &spec).await?;
-    Ok(Answer::Items(Items { plural: E::RESOURCE.plural(), items, total: None, clock, lasting: true }))
+    let parts = Parts::named(&spec.expand, &[E::PARTS, E::OWN_PARTS], E::RESOURCE.plural())?;
+    let clock = clock.unwrap_or_else(|| call.hot.clock.clone());
+    let (items, clock) = render(call, std::slice::from_ref(&entity), spec, parts, clock).await?;
+    let plural = E::RESOURCE.plural();
+    let paging = Paging::default();
+    Ok(Answer::Items(Items { plural, items, total: None, clock: Some(clock), lasting: true, paging }))
 }
 
 /// The first entity that matches all of `filters`.
@@ -214,14 +303,39 @@ pub(crate) async fn every<E: Served>(
     Ok(E::read_page(&call.www.ro, query).await?.value.items)
 }
 
-async fn render<E: Served>(call: &Call, rows: &[Shown<E>], spec: &Spec) -> Result<Texts, ApiError> {
+/// The public forms of entities that were read at a clock, and what they contain with all their parts.
+async fn render<E: Served>(
+    call: &Call,
+    rows: &[Shown<E>],
+    mut spec: Spec,
+    parts: Parts,
+    mut clock: Clock,
+) -> Result<(Texts, Clock), ApiError> {
+    if parts.has("properties") {
+        spec.properties = Wanted::All;
+    }
     let filled = match spec.properties {
         Wanted::None => None,
         _ => E::with_properties(&call.www.ro, rows, &spec.properties).await?,
     };
-    let texts = filled.unwrap_or_else(|| rows.iter().map(|row| row.json.clone()).collect());
-    if spec.fields.is_none() {
-        return Ok(texts);
+    let mut texts = match filled {
+        Some((texts, read_at)) => {
+            clock = clock.meet(&read_at);
+            texts
+        }
+        None => rows.iter().map(|row| row.json.clone()).collect(),
+    };
+    if spec.fields.is_some() {
+        let project = |text: Arc<str>| match rows::project_text(&text, &spec) {
+            Some(text) => text.into(),
+            None => text,
+        };
+        texts = texts.into_iter().map(project).collect();
+    }
+    if !parts.is_empty() {
+        let all = E::parts(call, rows, &parts).await?;
+        clock = all.clock.map_or(clock.clone(), |read_at| clock.meet(&read_at));
+        texts = texts.iter().zip(&all.of).map(|(text, parts)| expand::splice(text, parts)).collect();
     }
     Ok(texts.into_iter().map(|text| rows::project_text(&text, spec).map_or(text, Arc::from)).collect())
 }
@@ -234,6 +348,7 @@ pub(crate) fn plain(
     rows: Vec<serde_json::Value>,
 ) -> Result<Answer, ApiError> {
     let spec = Spec::collection(fields, &call.params)?;
+        paging: Paging::default(),
     let (rows, total) = rows::page(rows, &spec);
     Ok(Answer::Items(Items {
         plural,
@@ -254,5 +369,5 @@ pub(crate) fn plain_one(
     let spec = Spec::single(fields, &call.params)?;
     let row = rows::project(row.ok_or_else(|| call.not_found())?, &spec);
     let items = vec![json::compact(&row).into()];
-    Ok(Answer::Items(Items { plural, items, total: None, clock: None, lasting: false }))
+    Ok(Answer::Items(Items { plural, items, total: None, clock: None, lasting: false, paging: Paging::default() }))
 }

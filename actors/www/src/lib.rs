@@ -22,6 +22,7 @@ mod cache;
 mod collection;
 mod control;
 mod error;
+mod expand;
 mod feed;
 mod frontend;
 mod gate;

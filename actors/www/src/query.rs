@@ -41,6 +41,8 @@ pub(crate) struct Spec {
     pub(crate) fields: Option<Vec<&'static str>>,
     /// These properties.
     pub(crate) properties: Wanted,
+    /// What `expand=` names, as it was given.
+    pub(crate) expand: Vec<String>,
     /// Filters, order, limit and offset.
     pub(crate) query: Query,
 }
@@ -64,7 +66,12 @@ impl Spec {
     fn parse(fields: &'static [Field], params: &Params, collection: bool) -> Result<Self, ApiError> {
         let find = |name: &str| fields.iter().find(|f| f.name == name);
         let unknown = |name: &str| bad(format!("no such field '{name}'"));
-        let mut spec = Spec { fields: None, properties: Wanted::None, query: Query::default() };
+        let mut spec = Spec {
+            fields: None,
+            properties: Wanted::None,
+            expand: Vec::new(),
+            query: Query::default(),
+        };
         let mut filters: Vec<(&str, Vec<&str>)> = Vec::new();
         let (mut limit, mut offset) = (None, None);
         for (name, value) in params {
@@ -84,6 +91,7 @@ impl Spec {
                 "limit" => limit = limit.or(Some(value)),
                 "offset" => offset = offset.or(Some(value)),
                 "property" => spec.want(value),
+                "expand" => spec.expand.push(value.clone()),
                 other => match filters.iter_mut().find(|(known, _)| *known == other) {
                     Some((_, values)) => values.push(value),
                     None => filters.push((other, vec![value])),

@@ -62,6 +62,21 @@ impl Call {
         self.args.get(index).ok_or_else(|| ApiError::Internal(format!("no element {index} in {}", self.path)))
     }
 
+    /// The address of the page that goes on after `last` in order of `key`: this one's, with another beginning.
+    pub(crate) fn next_page(&self, key: &str, descending: bool, last: i64) -> String {
+        let filter = format!("{key}__{}", if descending { "lt" } else { "gt" });
+        let kept = self.params.iter().filter(|(name, _)| *name != filter && name != "offset");
+        let last = last.to_string();
+        let all: Vec<(&str, &str)> = kept
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .chain([(filter.as_str(), last.as_str())])
+            .collect();
+        let query = serde_urlencoded::to_string(all).unwrap_or_default();
+        let url = self.settings.master.url.as_str();
+        let root = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+        format!("</{root}api/v2/{}?{query}>; rel=\"next\"", self.path)
+    }
+
     /// The answer to an entity that is not there.
     pub(crate) fn not_found(&self) -> ApiError {
         ApiError::NotFound(self.path.to_string())
@@ -88,6 +103,19 @@ pub(crate) struct Items {
     pub(crate) clock: Option<greenroom_model::Clock>,
     /// Whether the same question has the same answer as long as the state is the same.
     pub(crate) lasting: bool,
+    /// What else the reply says of the whole.
+    pub(crate) paging: Paging,
+}
+
+/// What a reply says of a collection beside its size.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Paging {
+    /// The size was counted only so far: there are at least so many.
+    pub(crate) at_least: bool,
+    /// Whether there are more after this page, for collections whose size is not told.
+    pub(crate) more: Option<bool>,
+    /// Where the next page is.
+    pub(crate) next: Option<String>,
 }
 
 /// The future of an endpoint.

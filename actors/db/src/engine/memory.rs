@@ -284,7 +284,8 @@ impl ReadTx for MemoryTx {
     }
 
     async fn count(&mut self, select: &Select) -> Result<u64, EngineError> {
-        Ok(self.table(select.table)?.find(&select.conds)?.len() as u64)
+        let found = self.table(select.table)?.find(&select.conds)?.len() as u64;
+        Ok(select.limit.map_or(found, |limit| found.min(limit)))
     }
 
     async fn max(

@@ -13,6 +13,7 @@ pub(crate) mod mariadb;
 pub(crate) mod memory;
 pub(crate) mod migrate;
 pub(crate) mod postgres;
+pub(crate) mod record;
 mod replica;
 mod server;
 mod sql;
@@ -250,6 +251,10 @@ pub trait ReadTx: Send {
         conds: &[Cond],
     ) -> Result<Option<i64>, EngineError>;
     /// The sum of a column; 0 of none.
+    /// How the statements that were recorded ([`record`]) are run. For tests; none: this engine has no plans.
+    async fn explain(&mut self) -> Result<Vec<Explained>, EngineError> {
+        Ok(Vec::new())
+    }
     async fn sum(
         &mut self,
         table: &'static Table,
@@ -266,6 +271,9 @@ pub trait ReadTx: Send {
 }
 
 /// A transaction that writes. Dropped without a commit it leaves nothing.
+/// How a database runs a statement: the statement, and its plan in the database's words.
+pub type Explained = (String, Vec<String>);
+
 #[async_trait]
 pub trait WriteTx: ReadTx {
     async fn insert(&mut self, table: &'static Table, rows: &[Row]) -> Result<(), EngineError>;

@@ -301,6 +301,7 @@ impl<DB: Server> Tx<DB> {
     }
 
     pub async fn fetch(&mut self, sql: Sql<'_>) -> Result<Vec<DB::Row>, EngineError> {
+        record::note(DB::DIALECT, &sql);
         let query = DB::query(sql);
         self.run(|c| DB::fetch(c, query)).await
     }
@@ -367,6 +368,22 @@ impl<DB: Server> ReadTx for Tx<DB> {
         conds: &[Cond],
     ) -> Result<Option<i64>, EngineError> {
         self.number(Sql::aggregate(DB::DIALECT, table, "max(", Some(column), ")", conds)).await
+    }
+
+    async fn explain(&mut self) -> Result<Vec<Explained>, EngineError> {
+        let how = if DB::DIALECT == Dialect::MariaDb { "EXPLAIN FORMAT=JSON " } else { "EXPLAIN " };
+        let mut all = Vec::new();
+        for statement in record::seen(DB::DIALECT) {
+            let mut plan = Vec::new();
+            for row in self.fetch(statement.after(DB::DIALECT, how)).await? {
+                let row = DB::read_row(&record::PLAN, &row).map_err(|error| told::<DB>(&error).0)?;
+                if let Some(Value::Text(line)) = row.first() {
+                    plan.push(line.to_string());
+                }
+            }
+            all.push((statement.text.clone(), plan));
+        }
+        Ok(all)
     }
 
     async fn sum(

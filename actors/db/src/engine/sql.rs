@@ -53,6 +53,16 @@ impl<'v> Sql<'v> {
         sql
     }
 
+    /// How many rows there are, counted up to the limit if there is one.
+    pub fn count(dialect: Dialect, select: &'v Select) -> Self {
+        let Some(limit) = select.limit.and_then(|limit| i64::try_from(limit).ok()) else {
+            return Self::aggregate(dialect, select.table, "count(", None, ")", &select.conds);
+        };
+        let mut sql = Self::new(dialect, select.table, "SELECT count(*) FROM (SELECT 1 AS one FROM ");
+        sql.name(select.table.name).filter(&select.conds).push(&format!(" LIMIT {limit}) AS counted"));
+        sql
+    }
+
     /// `UPDATE … SET … WHERE …`
     pub fn set(
         dialect: Dialect,
@@ -173,6 +183,9 @@ impl<'v> Sql<'v> {
                 self.bind(column, value).push(")");
             }
             Cond::Is(column, comparison, value) => {
+                if *comparison == Comparison::Eq && self.summed(column) {
+                    self.name(&format!("{column}_sum")).push(" = CRC32(").bind(column, value).push(") AND ");
+                }
                 self.name(column).push(operator(*comparison)).bind(column, value);
             }
             Cond::In(_, values) if values.is_empty() => {
@@ -180,6 +193,9 @@ impl<'v> Sql<'v> {
             }
             Cond::In(column, values) => self.one_of(column, values),
             Cond::Null(column) => {
+                if self.summed(column) {
+                    self.name(&format!("{column}_sum")).push(" IS NULL AND ");
+                }
                 self.name(column).push(" IS NULL");
             }
             Cond::NotNull(column) => {
@@ -195,6 +211,12 @@ impl<'v> Sql<'v> {
                 self.push("(").joined(conds, " AND ").push(")");
             }
         }
+    }
+
+    /// Whether MariaDB has an index over the checksum of a column instead of its text.
+    fn summed(&self, column: &str) -> bool {
+        let texts = ["branch", "codebase", "project", "repository"];
+        self.dialect == Dialect::MariaDb && self.table.name == "changes" && texts.contains(&column)
     }
 
     fn contains(&mut self, column: &str, value: &'v Value) {
@@ -228,7 +250,9 @@ impl<'v> Sql<'v> {
             self.push(if i > 0 { ", " } else { " ORDER BY " }).name(column);
             self.push(if *descending { " DESC" } else { "" });
             // Key columns are never null; said of them, it would keep their index from being used.
-            let may_be_null = select.table.position(column).is_some_and(|i| i >= select.table.key);
+            let name = select.table.name;
+            let may_be_null = select.table.position(column).is_some_and(|i| i >= select.table.key)
+                && !crate::schema::never_null(name, column);
             if self.dialect == Dialect::Postgres && may_be_null {
                 self.push(if *descending { " NULLS LAST" } else { " NULLS FIRST" });
             }

@@ -158,6 +158,7 @@ struct SqliteTx(Transaction<'static, Db>);
 
 /// The statement with its values.
 fn query(sql: Sql<'_>) -> Query<'static, Db, SqliteArguments> {
+    record::note(SQL, &sql);
     let mut query = sqlx::query(AssertSqlSafe(sql.text));
     for bound in sql.values {
         let Bound::One(value, _) = bound else { continue }; // arrays are PostgreSQL's
@@ -202,7 +203,7 @@ impl ReadTx for SqliteTx {
     }
 
     async fn count(&mut self, select: &Select) -> Result<u64, EngineError> {
-        let sql = Sql::aggregate(SQL, select.table, "count(", None, ")", &select.conds);
+        let sql = Sql::count(SQL, select);
         let row = query(sql).fetch_one(&mut *self.0).await?;
         Ok(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0))
     }
@@ -216,6 +217,16 @@ impl ReadTx for SqliteTx {
         let sql = Sql::aggregate(SQL, table, "max(", Some(column), ")", conds);
         let row = query(sql).fetch_one(&mut *self.0).await?;
         Ok(row.try_get_unchecked::<Option<i64>, _>(0)?)
+    }
+
+    async fn explain(&mut self) -> Result<Vec<Explained>, EngineError> {
+        let mut all = Vec::new();
+        for statement in record::seen(SQL) {
+            let plan = query(statement.after(SQL, "EXPLAIN QUERY PLAN ")).fetch_all(&mut *self.0).await?;
+            let plan = plan.iter().map(|row| row.try_get::<String, _>("detail"));
+            all.push((statement.text.clone(), plan.collect::<Result<_, _>>()?));
+        }
+        Ok(all)
     }
 
     async fn sum(

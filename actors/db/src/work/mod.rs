@@ -5,6 +5,7 @@
 
 mod cache;
 mod flush;
+pub mod totals;
 
 use std::sync::Arc;
 

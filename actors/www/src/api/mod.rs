@@ -10,6 +10,7 @@ mod change_sources;
 mod changes;
 mod configurations;
 mod forceschedulers;
+mod console;
 pub(crate) mod log_search;
 mod log_text;
 mod logs;
@@ -24,7 +25,7 @@ mod unused;
 mod workers;
 
 use std::rc::Rc;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use actix_web::http::header::{self, HeaderName};
 use actix_web::http::{Method, StatusCode};
@@ -55,6 +56,7 @@ const FAMILIES: &[&[Route]] = &[
     configurations::ROUTES,
     notifiers::ROUTES,
     schedulers::ROUTES,
+    console::ROUTES,
     forceschedulers::ROUTES,
     projects::ROUTES,
     actors::ROUTES,
@@ -83,7 +85,7 @@ pub(crate) async fn serve(request: HttpRequest, payload: web::Payload, www: web:
         reply = reply
             .with(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
             .with(header::ACCESS_CONTROL_ALLOW_HEADERS, "Content-Type")
-            .with(header::ACCESS_CONTROL_EXPOSE_HEADERS, "Greenroom-Clock, ETag")
+            .with(header::ACCESS_CONTROL_EXPOSE_HEADERS, "Greenroom-Clock, ETag, Link")
             .with(header::ACCESS_CONTROL_MAX_AGE, "3600");
     }
     if let Some(time) = www.ro.stale_for() {
@@ -196,6 +198,9 @@ async fn from_cache(basis: &Basis, form: Form, question: &str, mut rendered: Ren
     reply.etag = Some(rendered.etag);
     reply.gzipped = rendered.gzipped;
     reply
+    if let Some(next) = &rendered.next {
+        reply = reply.with(header::LINK, next);
+    }
 }
 
 /// The reply with the envelope of the contract; kept if it belongs to the state `hot`.
@@ -211,10 +216,14 @@ fn enveloped(basis: &Basis, items: Items, question: &str, form: Form) -> Reply {
     if let (true, reply::Body::Whole(body), Some(etag)) = (items.lasting && current, &reply.body, &reply.etag)
     {
         cache::keep(
+    let next: Option<Arc<str>> = items.paging.next.as_deref().map(Arc::from);
+    if let Some(next) = &next {
+        reply = reply.with(header::LINK, next);
+    }
             basis,
             form,
             question,
-            Rendered { body: body.clone(), etag: etag.clone(), gzipped: None },
+            Rendered { body: body.clone(), etag: etag.clone(), gzipped: None, next },
         );
     }
     reply
@@ -259,6 +268,14 @@ fn envelope(items: &Items) -> String {
     out
 }
 
+fn meta(items: &Items) -> String {
+    let more = items.paging.more.map(|more| format!("\"more\":{more}"));
+    let total = items.total.map(|total| format!("\"total\":{total}"));
+    let relation = items.paging.at_least.then(|| "\"total_relation\":\"gte\"".to_owned());
+    let all: Vec<String> = [more, total, relation].into_iter().flatten().collect();
+    format!("\"meta\":{{{}}}", all.join(","))
+}
+
 /// The singular type name of a plural, as `application.spec` calls it.
 fn type_of(plural: &'static str) -> &'static str {
     match plural {
@@ -296,6 +313,7 @@ mod tests {
             total,
             clock: None,
             lasting: false,
+            paging: Default::default(),
         };
         assert_eq!(envelope(&items("builds", Some(2))), "{\"builds\":[{\"a\":1},{}],\"meta\":{\"total\":2}}");
         assert_eq!(envelope(&items("steps", None)), "{\"meta\":{},\"steps\":[{\"a\":1},{}]}");

@@ -95,6 +95,17 @@ impl World {
             master_name: "main".into(),
         };
         let layer = DataLayer::start(&runtime.root(), options).await.unwrap();
+        Self::serving(runtime, layer, extra)
+    }
+
+    /// Over an opened store.
+    pub async fn over_store(store: greenroom_db::Store) -> Self {
+        let runtime = TestWorld::in_real_time();
+        let layer = DataLayer::start_over(&runtime.root(), store, DataLayer::to_bus).await.unwrap();
+        Self::serving(runtime, layer, None)
+    }
+
+    fn serving(runtime: TestWorld, layer: DataLayer, extra: Option<Extra>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let www = Www::new(WwwParts {
             metrics: Default::default(),
