@@ -1,7 +1,5 @@
 //! Collections and single entities of the data layer, by one path for all kinds.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -9,13 +7,13 @@ use greenroom_data::hot::Readable;
 use greenroom_data::{DataError, Ro, Shown, Snapshot};
 use greenroom_model::query::Compare;
 use greenroom_model::{
-    Build, BuildRequest, Builder, Buildset, BuildsetId, Change, ChangeSource, ConfigurationVersion, Delivery,
+    Build, BuildRequest, Builder, Buildset, Change, ChangeSource, Clock, ConfigurationVersion, ControlAct, Delivery,
     FieldValue, Filter, Log, Master, Notifier, Page, Project, Query, Scheduler, SourceStamp, Step, Worker,
     wire,
 };
-use crate::expand::{self, Expanded, Parts};
 
 use crate::error::ApiError;
+use crate::expand::{self, Expanded, Parts};
 use crate::json;
 use crate::query::{Spec, Wanted};
 use crate::router::{Answer, Call, Items, Paging};
@@ -45,7 +43,9 @@ pub(crate) trait Served: Readable {
         _ro: &Ro,
         _rows: &[Shown<Self>],
         _wanted: &Wanted,
-    ) -> impl Future<Output = Result<Option<Texts>, ApiError>> {
+    ) -> impl Future<Output = Result<Option<(Texts, Clock)>, ApiError>> {
+        async { Ok(None) }
+    }
 
     /// The parts that were asked for.
     fn parts(
@@ -54,8 +54,6 @@ pub(crate) trait Served: Readable {
         _parts: &Parts,
     ) -> impl Future<Output = Result<Expanded, ApiError>> {
         async { Ok(Expanded::default()) }
-    }
-        async { Ok(None) }
     }
 }
 
@@ -77,18 +75,20 @@ macro_rules! served {
 }
 served!(
     Master,
-    Builder,
     Worker,
     Scheduler,
     ChangeSource,
     Project,
     Change,
     SourceStamp,
-    Buildset,
     Step,
     Log,
     ConfigurationVersion,
     Notifier,
+    Delivery,
+    ControlAct
+);
+
 impl Served for Builder {
     reads!(Builder);
     const PARTS: &'static [&'static str] = &["summary"];
@@ -107,8 +107,8 @@ impl Served for Buildset {
     }
 }
 
-    Delivery
-);
+impl Served for Build {
+    reads!(Build);
     const PARTS: &'static [&'static str] =
         &["builder", "buildset", "changes", "logs", "properties", "request", "steps", "worker"];
     const OWN_PARTS: &'static [&'static str] =
@@ -118,50 +118,41 @@ impl Served for Buildset {
         expand::of_builds(call, rows, parts).await
     }
 
-impl Served for Build {
-    reads!(Build);
-
     async fn with_properties(
         ro: &Ro,
         rows: &[Shown<Self>],
         wanted: &Wanted,
-    ) -> Result<Option<Texts>, ApiError> {
+    ) -> Result<Option<(Texts, Clock)>, ApiError> {
         let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
-        let found = ro.build_properties(&ids).await?.value;
+        let Snapshot { value: found, clock } = ro.build_properties(&ids).await?;
         let render = |row: &Shown<Build>| {
             let shown = found.get(&row.id).map(|all| wanted.pick(all)).unwrap_or_default();
             json::compact(&wire::build(row, &shown)).into()
         };
-        Ok(Some(rows.iter().map(render).collect()))
+        Ok(Some((rows.iter().map(render).collect(), clock)))
     }
 }
+
+impl Served for BuildRequest {
+    reads!(BuildRequest);
     const PARTS: &'static [&'static str] = &["builder", "builds", "buildset", "properties"];
 
     async fn parts(call: &Call, rows: &[Shown<Self>], parts: &Parts) -> Result<Expanded, ApiError> {
         expand::of_requests(call, rows, parts).await
     }
 
-impl Served for BuildRequest {
-    reads!(BuildRequest);
-
     async fn with_properties(
         ro: &Ro,
         rows: &[Shown<Self>],
         wanted: &Wanted,
-    ) -> Result<Option<Texts>, ApiError> {
-        let mut sets: HashMap<BuildsetId, _> = HashMap::new();
-        let mut texts = Texts::with_capacity(rows.len());
-        for row in rows {
-            let shown = match sets.entry(row.buildset) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => {
-                    let found = ro.buildset_properties(row.buildset).await?.value;
-                    new.insert(found.map(|all| wanted.pick(&all)).unwrap_or_default())
-                }
-            };
-            texts.push(json::compact(&wire::request(row, Some(shown))).into());
-        }
-        Ok(Some(texts))
+    ) -> Result<Option<(Texts, Clock)>, ApiError> {
+        let sets = rows.iter().map(|row| row.buildset).collect();
+        let Snapshot { value: found, clock } = ro.properties_of_buildsets(sets).await?;
+        let render = |row: &Shown<BuildRequest>| {
+            let shown = found.get(&row.buildset).map(|all| wanted.pick(all)).unwrap_or_default();
+            json::compact(&wire::request(row, Some(&shown))).into()
+        };
+        Ok(Some((rows.iter().map(render).collect(), clock)))
     }
 }
 
@@ -191,31 +182,40 @@ pub(crate) async fn with_ids<E: Served>(
     within::<E>(call, vec![Filter { field: E::RESOURCE.id_field(), compare: Compare::Eq, values }]).await
 }
 
-        paging: Paging::default(),
 /// An empty collection of a kind: what a missing parent has.
 pub(crate) fn none<E: Served>(call: &Call) -> Result<Answer, ApiError> {
     Spec::collection(E::RESOURCE.fields(), &call.params)?;
     Ok(Answer::Items(Items {
         plural: E::RESOURCE.plural(),
         items: Vec::new(),
-    let parts = Parts::named(&spec.expand, &[E::PARTS], E::RESOURCE.plural())?;
         total: Some(0),
         clock: None,
-    let next = NextPage::of::<E>(&query);
         lasting: true,
+        paging: Paging::default(),
     }))
 }
 
 /// Those that pass `base` and the query.
 pub(crate) async fn within<E: Served>(call: &Call, base: Vec<Filter>) -> Result<Answer, ApiError> {
     let mut spec = Spec::collection(E::RESOURCE.fields(), &call.params)?;
+    let parts = Parts::named(&spec.expand, &[E::PARTS], E::RESOURCE.plural())?;
     let mut query = std::mem::take(&mut spec.query);
     query.filters.splice(0..0, base);
+    let next = NextPage::of::<E>(&query);
     let found = E::read_page(&call.www.ro, query).await?;
-        paging: Paging { at_least: found.value.at_least, more: None, next },
-    let items = render(call, &found.value.items, &spec).await?;
+    let rows = &found.value.items;
+    let (items, clock) = render(call, rows, spec, parts, found.clock).await?;
+    let next = next.and_then(|next| next.after(call, rows));
     Ok(Answer::Items(Items {
         plural: E::RESOURCE.plural(),
+        items,
+        total: Some(found.value.total),
+        clock: Some(clock),
+        lasting: true,
+        paging: Paging { at_least: found.value.at_least, more: None, next },
+    }))
+}
+
 /// How the next page of a list is found: by the key that it is in order of.
 struct NextPage {
     key: &'static str,
@@ -248,13 +248,6 @@ impl NextPage {
             _ => None,
         }
     }
-}
-
-        items,
-        total: Some(found.value.total),
-        clock: Some(found.clock),
-        lasting: true,
-    }))
 }
 
 /// One entity by its id.
@@ -337,7 +330,7 @@ async fn render<E: Served>(
         clock = all.clock.map_or(clock.clone(), |read_at| clock.meet(&read_at));
         texts = texts.iter().zip(&all.of).map(|(text, parts)| expand::splice(text, parts)).collect();
     }
-    Ok(texts.into_iter().map(|text| rows::project_text(&text, spec).map_or(text, Arc::from)).collect())
+    Ok((texts, clock))
 }
 
 /// A collection of plain rows that the query selects.
@@ -348,7 +341,6 @@ pub(crate) fn plain(
     rows: Vec<serde_json::Value>,
 ) -> Result<Answer, ApiError> {
     let spec = Spec::collection(fields, &call.params)?;
-        paging: Paging::default(),
     let (rows, total) = rows::page(rows, &spec);
     Ok(Answer::Items(Items {
         plural,
@@ -356,6 +348,7 @@ pub(crate) fn plain(
         total: Some(total),
         clock: None,
         lasting: false,
+        paging: Paging::default(),
     }))
 }
 
