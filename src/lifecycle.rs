@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use greenroom_config::{DatabaseUrl, LoadOptions, Loaded, Settings};
+use greenroom_config::{DatabaseUrl, LoadOptions, Loaded, LogStoreKind, Logs, Settings};
 use greenroom_data::{Control, Ro};
-use greenroom_db::DatabaseOptions;
+use greenroom_db::{DatabaseOptions, S3Options, TextStore};
 use greenroom_runtime::{AskError, Dice, Escalation, Front, Runtime};
 use greenroom_status::Print;
 use tokio::signal::unix::{self, Signal, SignalKind};
@@ -258,10 +258,29 @@ pub fn database_url(settings: &Settings) -> Result<DatabaseOptions> {
     ] {
         *time = set.map_or(*time, |it| it.get());
     }
+    options.text = text_store(&settings.logs)?;
     if let Some(seconds) = std::env::var(LEASE).ok().and_then(|it| it.parse().ok()) {
         options.lease = Duration::from_secs_f64(f64::clamp(seconds, 0.5, 60.0));
     }
     Ok(options)
+}
+
+/// Where text of logs goes, as the storage layer wants it.
+fn text_store(logs: &Logs) -> Result<TextStore> {
+    let shown = |secret: &Option<greenroom_config::values::Secret>| secret.as_ref().map(|it| it.expose().to_owned());
+    Ok(match logs.store {
+        LogStoreKind::Database => TextStore::Database,
+        LogStoreKind::Directory => TextStore::Directory(
+            std::path::absolute(&logs.directory).context("failed to find the directory of logs")?,
+        ),
+        LogStoreKind::S3 => TextStore::S3(S3Options {
+            bucket: logs.bucket.clone().unwrap_or_default(),
+            prefix: logs.prefix.clone(),
+            endpoint: logs.endpoint.as_ref().map(|it| it.as_str().to_owned()),
+            region: logs.region.clone(),
+            keys: shown(&logs.access_key).zip(shown(&logs.secret_key)),
+        }),
+    })
 }
 
 /// Waits for one SIGINT or SIGTERM; for programs that end at the first.

@@ -30,6 +30,7 @@ pub(crate) fn check(merged: &Value, parts: &Parts, report: &mut Report<'_>) {
     effect::check(parts, report);
     telling::check(parts, report);
     supervised::check(parts, report);
+    crate::sections::logs::check(parts, report);
     crate::sections::retention::check(parts, report);
 }
 

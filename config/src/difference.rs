@@ -341,6 +341,7 @@ fn same((old, new): (&Settings, &Settings), section: &str, name: Option<&str>) -
         ("mq", None) => Some(old.mq == new.mq),
         ("www", None) => Some(old.www == new.www),
         ("supervision", None) => Some(old.supervision == new.supervision),
+        ("logs", None) => Some(old.logs == new.logs),
         ("retention", None) => Some(old.retention == new.retention),
         ("workers", Some(name)) => in_both(&old.workers, &new.workers, name),
         ("change-sources", Some(name)) => in_both(&old.change_sources, &new.change_sources, name),

@@ -18,6 +18,7 @@ use crate::secrets::{Reader, Secrets};
 use crate::sections::builders::{Builder, BuilderOptions};
 use crate::sections::change_sources::{self, ChangeSource, GitPoller};
 use crate::sections::database::Database;
+use crate::sections::logs::Logs;
 use crate::sections::master::Master;
 use crate::sections::mq::Mq;
 use crate::sections::notifiers::{self, Notifier, NotifierKind, NotifierOptions};
@@ -37,6 +38,7 @@ const SECTIONS: &[&str] = &[
     "mq",
     "www",
     "supervision",
+    "logs",
     "retention",
     "workers",
     "change-sources",
@@ -77,6 +79,7 @@ pub(crate) struct Parts {
     pub mq: Option<Mq>,
     pub www: Option<Www>,
     pub supervision: Option<Supervision>,
+    pub logs: Option<Logs>,
     pub retention: Option<Retention>,
     pub workers: BTreeMap<String, Worker>,
     pub change_sources: BTreeMap<String, ChangeSource>,
@@ -109,6 +112,7 @@ fn known_fields(path: &[&str]) -> Vec<&'static str> {
         ["mq"] => fields_of::<Mq>(),
         ["www"] => fields_of::<Www>(),
         ["supervision"] => fields_of::<Supervision>(),
+        ["logs"] => fields_of::<Logs>(),
         ["retention"] => fields_of::<Retention>(),
         ["retention", "builders", _] => fields_of::<RetentionPatch>(),
         ["supervision", "kinds" | "names", _] => fields_of::<PolicyPatch>(),
@@ -500,6 +504,7 @@ pub(crate) fn extract(merged: &Value, expanded: Expanded, report: &mut Report<'_
         mq: section(root, "mq", report),
         www: section(root, "www", report),
         supervision: section(root, "supervision", report),
+        logs: section(root, "logs", report),
         retention: section(root, "retention", report),
         ..Parts::default()
     };

@@ -51,6 +51,7 @@ pub use sections::notifiers::{
     NotifierKind, NotifierOptions, Per, PersonPattern, Relay, Sasl, Security, SmtpRelay, Webhook,
     is_repository,
 };
+pub use sections::logs::{LogStoreKind, Logs};
 pub use sections::retention::{Retention, RetentionPatch, RetentionPolicy};
 pub use sections::schedulers::{
     ChangeScheduler, Filter, FilterInput, ForceScheduler, Parameter, ParameterKind, Scheduler,

@@ -125,6 +125,7 @@ fn assemble(mut parts: Parts, secrets: Secrets) -> Option<Settings> {
         mq: parts.mq?,
         www: parts.www?,
         supervision: parts.supervision?,
+        logs: parts.logs?,
         retention: parts.retention?,
         workers: parts.workers,
         change_sources: parts.change_sources,
@@ -134,6 +135,7 @@ fn assemble(mut parts: Parts, secrets: Secrets) -> Option<Settings> {
         secrets,
     };
     settings.database.url.resolve(&settings.master.data_dir);
+    settings.logs.resolve(&settings.master.data_dir);
     settings.master.url.follow(settings.www.listen.0.port());
     Some(settings)
 }

@@ -6,6 +6,7 @@ use crate::secrets::Secrets;
 use crate::sections::builders::Builder;
 use crate::sections::change_sources::ChangeSource;
 use crate::sections::database::Database;
+use crate::sections::logs::Logs;
 use crate::sections::master::Master;
 use crate::sections::mq::Mq;
 use crate::sections::notifiers::Notifier;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub www: Www,
     /// `[supervision]`
     pub supervision: Supervision,
+    /// `[logs]`
+    pub logs: Logs,
     /// `[retention]`
     pub retention: Retention,
     /// `[workers.NAME]`

@@ -91,13 +91,13 @@ fn keys() {
     check(
         with("[zzz]\n"),
         &[
-            "1:2 unknown-key: unknown section `zzz` [zzz] (there are: master, database, mq, www, supervision, retention, workers, change-sources, schedulers, builders, notifiers, recipes, secrets)",
+            "1:2 unknown-key: unknown section `zzz` [zzz] (there are: master, database, mq, www, supervision, logs, retention, workers, change-sources, schedulers, builders, notifiers, recipes, secrets)",
         ],
     );
     check(
         with("top = 1\n"),
         &[
-            "1:1 unknown-key: unknown section `top` [top] (there are: master, database, mq, www, supervision, retention, workers, change-sources, schedulers, builders, notifiers, recipes, secrets)",
+            "1:1 unknown-key: unknown section `top` [top] (there are: master, database, mq, www, supervision, logs, retention, workers, change-sources, schedulers, builders, notifiers, recipes, secrets)",
         ],
     );
     check(

@@ -48,6 +48,13 @@ pub fn run(options: Options) -> Result<ExitCode> {
         println!("{table:<22} {rows:>12} rows");
     }
     println!("{database} was backed up to {} and {}", done.file.display(), done.logs.display());
+    let objects = done.tables.iter().find(|(table, _)| *table == "log_objects").map_or(0, |(_, rows)| *rows);
+    if objects > 0 {
+        println!(
+            "the text of large logs is not in it: back up its {objects} objects in {}, now or later",
+            database.text
+        );
+    }
     if done.lacking > 0 {
         println!("{} logs are shorter than their builds say, in the original too", done.lacking);
     }

@@ -56,6 +56,13 @@ pub fn carry(from: &DatabaseOptions, to: &DatabaseOptions) -> Result<Copied> {
     let copied = runtime.block_on(copy(from, to, Path::new("."), now(), tell))?;
     let rows: u64 = copied.tables.iter().map(|it| it.sum.rows).sum();
     println!("{from} was copied to {to}: {} tables, {rows} rows, verified", copied.tables.len());
+    let objects = copied.tables.iter().find(|it| it.table == "log_objects").map_or(0, |it| it.sum.rows);
+    if objects > 0 {
+        println!(
+            "the text of large logs stays where it is, in {objects} objects: give the master of the copy the same [logs], and let only one of \
+             the two databases be used"
+        );
+    }
     if copied.without_zero > 0 {
         println!("{} texts held zero characters, which are U+FFFD now", copied.without_zero);
     }

@@ -363,6 +363,7 @@ fn next_start(boot: &Settings, new: &Settings) -> Vec<String> {
         ("master.data-dir", boot.master.data_dir != new.master.data_dir),
         ("database", boot.database != new.database),
         ("mq", boot.mq != new.mq),
+        ("logs", boot.logs != new.logs),
         ("www.listen", boot.www.listen != new.www.listen),
     ];
     differ.into_iter().filter(|(_, it)| *it).map(|(key, _)| key.to_owned()).collect()

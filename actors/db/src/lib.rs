@@ -33,7 +33,7 @@ pub use history::{
     ConsoleRow, HistoriesOf, LONGEST_STREAK, RECENT_OF_BUILDER, Source, Streak, Verdict, took, verdict,
 };
 pub use ids::{Exhausted, IdAllocator};
-pub use logs::{LogReader, LogWriter};
+pub use logs::{LogReader, LogReads, LogWriter, S3Options, TextStore};
 pub use messages::*;
 pub use metrics::WriterMetrics;
 pub use options::{DatabaseOptions, LEASE};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::logs::{OBJECT, TextStore};
+
 /// A database: its url and how patient we are with its server. From a text it is that url with the defaults.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseOptions {
@@ -20,6 +22,10 @@ pub struct DatabaseOptions {
     pub statement_timeout: Duration,
     /// How long a statement waits for rows that another transaction has locked.
     pub lock_timeout: Duration,
+    /// Where text of logs goes that has gathered.
+    pub text: TextStore,
+    /// A log's text leaves for it in pieces of so many bytes, and when the log has ended.
+    pub object_bytes: usize,
     /// After so long without a statement the server ends a transaction of ours: a paused master holds nobody up.
     pub idle_transaction_timeout: Duration,
     /// How long a master that shares its database is taken for alive after it last told that it lives, by the database's clock.
@@ -41,6 +47,8 @@ impl From<String> for DatabaseOptions {
             statement_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(5),
             idle_transaction_timeout: Duration::from_secs(10),
+            text: TextStore::Database,
+            object_bytes: OBJECT,
             lease: LEASE,
         }
     }

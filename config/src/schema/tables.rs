@@ -8,6 +8,7 @@ use crate::recipes::Parameter;
 use crate::sections::builders::BuilderOptions;
 use crate::sections::change_sources::GitPoller;
 use crate::sections::database::Database;
+use crate::sections::logs::Logs;
 use crate::sections::master::Master;
 use crate::sections::mq::Mq;
 use crate::sections::notifiers::{CommitStatus, Irc, Mail, NotifierOptions, Webhook};
@@ -98,6 +99,7 @@ pub(super) fn sections() -> Vec<Section> {
         secrets(make),
         notifiers(make),
         supervision(make),
+        make.single::<Logs>("logs", "Where the text of logs is kept."),
         retention(make),
     ]
 }

@@ -5,6 +5,7 @@
 pub mod builders;
 pub mod change_sources;
 pub mod database;
+pub mod logs;
 pub mod master;
 pub mod mq;
 pub mod notifiers;

@@ -17,9 +17,10 @@ use super::generation::Mark;
 use crate::engine::Table;
 use crate::engine::migrate::{SQLITE_LOGS, Upto};
 use crate::engine::sqlite::Sqlite;
-use crate::logs::store::{LogStore, SqliteLogs, cut_to};
+use crate::logs::TextStore;
+use crate::logs::store::LogStore;
 use crate::options::DatabaseOptions;
-use crate::schema::{ALL, GENERATION};
+use crate::schema::{ALL, GENERATION, LOG_MOVES, LOG_OBJECTS, LOG_SEGMENTS};
 use crate::store::{Kind, kind, schema_error};
 
 /// How many logs are looked at in one go when unannounced text is cut.
@@ -85,7 +86,7 @@ pub async fn backup(database: &DatabaseOptions, dir: &Path, target: &Path) -> Re
     let partial = Partial::beside(&target);
     make(&partial).await?;
     let (tables, lacking) = fill(&partial, &source).await?;
-    cut(&partial).await?;
+    cut(&partial, &database.text).await?;
     check(&partial).await?;
     // The state last: without it there is no backup.
     for (from, to) in [(&partial.logs, &logs), (&partial.state, &target)] {
@@ -136,10 +137,10 @@ async fn execute(connection: &mut SqliteConnection, sql: String) -> Result<i64, 
 
 /// Log text that the state announces, whole segments.
 const ANNOUNCED: &str =
-    "source_logs.segments AS s JOIN source.logs AS l ON l.logid = s.logid WHERE s.first < l.num_lines";
+    "source_logs.log_segments AS s JOIN source.logs AS l ON l.logid = s.logid WHERE s.first < l.num_lines";
 /// Logs that are shorter than the state says.
 const LACKING: &str = "SELECT count(*) FROM main.logs AS l WHERE l.num_lines > coalesce((SELECT s.first + s.lines \
-    FROM logs.segments AS s WHERE s.logid = l.logid ORDER BY s.first DESC LIMIT 1), 0)";
+    FROM logs.log_segments AS s WHERE s.logid = l.logid ORDER BY s.first DESC LIMIT 1), 0)";
 
 /// Fills both files from one point in time; answers the rows of each table, and how many logs lack text.
 async fn fill(partial: &Partial, source: &Path) -> Result<(Vec<(&'static str, u64)>, u64), CopyError> {
@@ -157,7 +158,7 @@ async fn fill(partial: &Partial, source: &Path) -> Result<(Vec<(&'static str, u6
     // From here on both are seen as they are now.
     let found: Option<i64> =
         sqlx::query_scalar("SELECT generation FROM source.generation").fetch_optional(&mut *c).await?;
-    number(c, "SELECT count(*) FROM (SELECT 1 FROM source_logs.segments LIMIT 1)".into()).await?;
+    number(c, "SELECT count(*) FROM (SELECT 1 FROM source_logs.log_segments LIMIT 1)".into()).await?;
     let of = match found.map(Mark::of).ok_or(CopyError::Nothing)? {
         Mark::Filling => return Err(CopyError::HalfCopied),
         Mark::Lives(of) | Mark::BackupOf(of) => of,
@@ -166,23 +167,35 @@ async fn fill(partial: &Partial, source: &Path) -> Result<(Vec<(&'static str, u6
     for table in ALL.iter().filter(|table| table.name != GENERATION.name) {
         tables.push((table.name, fill_table(c, table).await?));
     }
-    let segments = "SELECT s.logid, s.first, s.lines, s.bytes, s.data FROM";
-    execute(
-        c,
-        format!("INSERT INTO logs.segments (logid, first, lines, bytes, data) {segments} {ANNOUNCED}"),
-    )
-    .await?;
-    let read = number(c, format!("SELECT count(*) FROM {ANNOUNCED}")).await?;
-    tables.push((
-        "segments",
-        counted("segments", read, number(c, "SELECT count(*) FROM logs.segments".into()).await?)?,
-    ));
+    tables.extend(fill_logs(c).await?);
     let mark = Mark::BackupOf(of).stored();
     execute(c, format!("INSERT INTO main.generation (id, generation) VALUES (1, {mark})")).await?;
     execute(c, "COMMIT".into()).await?;
     let lacking = number(c, LACKING.into()).await?;
     connection.close().await?;
     Ok((tables, u64::try_from(lacking).unwrap_or(0)))
+}
+
+/// Log text, and which of it is in objects. Those that are only being written are none of the backup's.
+async fn fill_logs(c: &mut SqliteConnection) -> Result<Vec<(&'static str, u64)>, CopyError> {
+    let columns = |table: &Table, of: &str| {
+        let columns: Vec<String> = table.columns.iter().map(|(column, _)| format!("{of}{column}")).collect();
+        columns.join(", ")
+    };
+    let from = [
+        (&LOG_SEGMENTS, ANNOUNCED),
+        (&LOG_OBJECTS, "source_logs.log_objects AS s WHERE s.state = 1"),
+        (&LOG_MOVES, "source_logs.log_moves AS s"),
+    ];
+    let mut tables = Vec::new();
+    for (table, from) in from {
+        let (name, into, what) = (table.name, columns(table, ""), columns(table, "s."));
+        execute(c, format!("INSERT INTO logs.{name} ({into}) SELECT {what} FROM {from}")).await?;
+        let read = number(c, format!("SELECT count(*) FROM {from}")).await?;
+        let written = number(c, format!("SELECT count(*) FROM logs.{name}")).await?;
+        tables.push((name, counted(name, read, written)?));
+    }
+    Ok(tables)
 }
 
 async fn fill_table(c: &mut SqliteConnection, table: &Table) -> Result<u64, CopyError> {
@@ -203,10 +216,12 @@ fn counted(table: &str, read: i64, written: i64) -> Result<u64, CopyError> {
 }
 
 /// Cuts text that goes past what is announced within a segment: logs that grew when the backup was made.
-async fn cut(partial: &Partial) -> Result<(), CopyError> {
+async fn cut(partial: &Partial, text: &TextStore) -> Result<(), CopyError> {
     let failed = |error: &dyn std::fmt::Display| CopyError::Failed(error.to_string());
     let mut connection = connect(&partial.state).await?;
-    let logs = SqliteLogs::open(&partial.logs).await.map_err(|e| schema_error(&partial.logs.display(), e))?;
+    let logs = LogStore::file(&partial.logs).await.map_err(|e| schema_error(&partial.logs.display(), e))?;
+    // Text may have left between the two moments.
+    let logs = logs.with_objects(text, usize::MAX).map_err(|e| failed(&e))?;
     let mut last = 0_i64;
     loop {
         let open =
@@ -216,7 +231,7 @@ async fn cut(partial: &Partial) -> Result<(), CopyError> {
         let Some((newest, _)) = open.last() else { break };
         last = *newest;
         for (log, lines) in open {
-            cut_to(&logs as &dyn LogStore, LogId(log), lines).await.map_err(|e| failed(&e))?;
+            logs.cut_to(LogId(log), lines).await.map_err(|e| failed(&e))?;
         }
     }
     logs.close().await;

@@ -16,7 +16,7 @@ use crate::engine::sqlite::{Sqlite, planned};
 use crate::engine::{Engine, Select, Table};
 use crate::options::DatabaseOptions;
 use crate::rows::load;
-use crate::schema::{ALL, GENERATION, LOG_SEGMENTS, LOG_WRITERS, MASTERS};
+use crate::schema::{ALL, GENERATION, LOG_TABLES, LOG_WRITERS, MASTERS};
 use crate::store::{Kind, OpenError, generation_of, kind, lease_of, lock, schema_error};
 
 /// A statement may take so long: pages are small, but emptying a table that a copy left half full is one statement.
@@ -26,15 +26,6 @@ const IDLE: Duration = Duration::from_secs(600);
 /// Under this name a copy shows a server that it is under way. No master can have it: names have no blanks.
 const COPIES: &str = "copy of a database";
 
-/// Log text in a file of its own (SQLite).
-static SEGMENTS: Table = Table {
-    name: "segments",
-    columns: LOG_SEGMENTS.columns,
-    key: LOG_SEGMENTS.key,
-    unique: &[],
-    indexes: &[],
-};
-
 /// The file of log text beside a SQLite database.
 pub fn logs_beside(file: &Path) -> PathBuf {
     file.with_extension("logs.db")
@@ -43,8 +34,8 @@ pub fn logs_beside(file: &Path) -> PathBuf {
 /// One end of a copy.
 pub struct End {
     pub engine: Arc<dyn Engine>,
-    /// Where log text is: an engine and its table there.
-    pub logs: (Arc<dyn Engine>, &'static Table),
+    /// Where the tables of log text are.
+    pub logs: Arc<dyn Engine>,
     /// Its texts hold no zero character.
     pub without_zero: bool,
     files: Vec<Arc<Sqlite>>,
@@ -88,7 +79,7 @@ impl End {
         let (state, logs) = (Arc::new(state), Arc::new(logs.map_err(|e| named(&text, e))?.0));
         Ok(Self {
             engine: Arc::clone(&state) as _,
-            logs: (Arc::clone(&logs) as _, &SEGMENTS),
+            logs: Arc::clone(&logs) as _,
             without_zero: false,
             files: vec![state, logs],
             _lock: Some(lock),
@@ -98,7 +89,7 @@ impl End {
 
     fn server(engine: Arc<dyn Engine>, without_zero: bool) -> Self {
         Self {
-            logs: (Arc::clone(&engine), &LOG_SEGMENTS),
+            logs: Arc::clone(&engine),
             engine,
             without_zero,
             files: Vec::new(),
@@ -194,7 +185,8 @@ impl End {
     pub fn tables(&self) -> Vec<(Arc<dyn Engine>, &'static Table)> {
         let state = ALL.iter().filter(|table| table.name != GENERATION.name);
         let state = state.map(|table| (Arc::clone(&self.engine), *table));
-        state.chain([(Arc::clone(&self.logs.0), self.logs.1)]).collect()
+        let logs = LOG_TABLES.iter().map(|table| (Arc::clone(&self.logs), *table));
+        state.chain(logs).collect()
     }
 
     async fn clear(&self) -> Result<(), CopyError> {

@@ -130,6 +130,10 @@ impl Assembly {
     }
 
     fn push(&mut self, stream: Stream, text: &[u8]) {
+        // Whoever reads the lines before an enormous one need not unpack that.
+        if text.len() >= SEGMENT {
+            self.seal();
+        }
         let before = self.run.len();
         self.run.extend(letter(stream));
         self.run.extend_from_slice(text);
@@ -272,6 +276,16 @@ mod tests {
         assert_eq!((sealed.first, sealed.replaces, sealed.text.len()), (0, true, SEGMENT));
         assert_eq!(sealed.new_bytes, SEGMENT - 6);
         assert_eq!(log.unstored(), 6);
+    }
+
+    #[test]
+    fn an_enormous_line_has_its_own_segment() {
+        let mut log = Assembly::default();
+        log.add(Stream::Out, b"a\n");
+        log.add(Stream::Out, format!("{}\nb\n", "x".repeat(SEGMENT)).as_bytes());
+        log.finish();
+        let shape: Vec<_> = log.sealed.iter().map(|s| (s.first, s.lines, s.text.len())).collect();
+        assert_eq!(shape, [(0, 1, 3), (1, 1, SEGMENT + 2), (2, 1, 3)]);
     }
 
     #[test]

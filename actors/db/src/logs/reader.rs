@@ -1,10 +1,9 @@
 //! The LogReader: answers reads of stored lines, a bounded piece at a time.
 
 use actix::{Actor, Context, Handler, ResponseFuture};
-use bytes::Bytes;
 use memchr::memchr_iter;
 
-use super::store::unpack;
+use super::store::{Segment, unpack};
 use crate::messages::{LogError, LogLines, ReadLines};
 use crate::store::Store;
 
@@ -35,38 +34,75 @@ impl Handler<ReadLines> for LogReader {
 }
 
 async fn read(store: Store, msg: ReadLines) -> Result<LogLines, LogError> {
-    let first = msg.first.max(0);
-    let mut got = LogLines { first, count: 0, text: Bytes::new(), next: None };
-    let mut text: Vec<u8> = Vec::new();
-    while got.count < msg.count {
-        let line = first + got.count;
-        let Some(segment) = store.0.logs.segment(msg.log, line).await? else { break };
-        let (skip, at_most) = (line - segment.first, msg.count - got.count);
-        let room = msg.max_bytes.saturating_sub(text.len());
-        let stored = segment.lines;
-        let unpacked = tokio::task::spawn_blocking(move || unpack(&segment)).await;
-        let unpacked = unpacked.map_err(|e| LogError::Damaged(e.to_string()))??;
-        let (lines, range) = choose(&unpacked, skip, at_most, room, got.count == 0);
-        if lines == 0 {
-            got.next = Some(line);
+    let mut window = Window {
+        got: LogLines { first: msg.first.max(0), ..LogLines::default() },
+        text: Vec::new(),
+        wanted: msg.count,
+        max_bytes: msg.max_bytes,
+    };
+    loop {
+        let (line, left) = (window.next(), window.wanted - window.got.count);
+        if left <= 0 {
             break;
         }
-        got.count += lines;
-        let full = skip + lines < stored && got.count < msg.count;
-        if text.is_empty() && (full || got.count == msg.count) {
-            got.text = Bytes::from(unpacked).slice(range);
-        } else {
-            text.extend_from_slice(&unpacked[range]);
+        let room = window.max_bytes.saturating_sub(window.text.len());
+        let segments = store.0.logs.segments(msg.log, line, left, room).await?;
+        if segments.is_empty() {
+            break;
         }
+        let taking = tokio::task::spawn_blocking(move || window.take(&segments).map(|full| (full, window)));
+        let (full, taken) = taking.await.map_err(|e| LogError::Damaged(e.to_string()))??;
+        window = taken;
         if full {
-            got.next = Some(first + got.count);
+            window.got.next = Some(window.next());
             break;
         }
     }
-    if !text.is_empty() {
-        got.text = text.into();
+    window.got.text = window.text.into();
+    Ok(window.got)
+}
+
+/// Lines as they are gathered.
+struct Window {
+    got: LogLines,
+    text: Vec<u8>,
+    wanted: i64,
+    max_bytes: usize,
+}
+
+impl Window {
+    /// The line after those that are here.
+    fn next(&self) -> i64 {
+        self.got.first + self.got.count
     }
-    Ok(got)
+
+    /// Takes lines of segments that follow each other; answers whether there is no room for more.
+    fn take(&mut self, segments: &[Segment]) -> Result<bool, LogError> {
+        for segment in segments {
+            let (skip, at_most) = (self.next() - segment.first, self.wanted - self.got.count);
+            if at_most <= 0 {
+                return Ok(false);
+            }
+            let room = self.max_bytes.saturating_sub(self.text.len());
+            if room == 0 && self.got.count > 0 {
+                return Ok(true);
+            }
+            let mut unpacked = unpack(segment)?;
+            let (lines, range) = choose(&unpacked, skip, at_most, room, self.got.count == 0);
+            if self.text.is_empty() {
+                unpacked.truncate(range.end);
+                unpacked.drain(..range.start);
+                self.text = unpacked;
+            } else {
+                self.text.extend_from_slice(&unpacked[range]);
+            }
+            self.got.count += lines;
+            if skip + lines < segment.lines && self.got.count < self.wanted {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// How many lines after the first `skip` fit, and where they are; at least one if `needed`.

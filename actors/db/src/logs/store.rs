@@ -1,19 +1,29 @@
-//! Where segments of log text are kept: a file beside a SQLite database, or memory.
+//! Where log text is kept: segments in tables of an engine, of which the large ones may leave for an object store.
+//!
+//! Every transaction that writes proves first that the place of this master is still ours, by a row that only writers of log
+//! text lock; a file of SQLite needs no proof, for it has one writer.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use greenroom_model::{LogId, MasterId};
-use sqlx::Row as _;
-use sqlx::sqlite::SqlitePool;
 
+use super::moves::Marked;
+use super::objects::{Objects, TextStore};
+use crate::engine::Comparison::{Ge, Le, Lt};
+use crate::engine::memory::Memory;
 use crate::engine::migrate::{SQLITE_LOGS, SchemaError, Upto};
-use crate::engine::sqlite::{migrated, pieces, readers, writer};
-use crate::engine::{CHUNK, EngineError, WriteTx};
+use crate::engine::sqlite::Sqlite;
+use crate::engine::{CHUNK, Cond, Engine, EngineError, ReadTx, Row, Select, Value, WriteTx};
 use crate::messages::LogError;
+use crate::rows::Fields;
+use crate::schema::{LOG_MOVES, LOG_OBJECTS, LOG_SEGMENTS, LOG_TABLES, LOG_WRITERS};
+
+/// The most segments that one read of the store gives.
+const AT_ONCE: u64 = 8;
 
 /// Some lines of a log, compressed.
 #[derive(Debug, Clone)]
@@ -24,30 +34,395 @@ pub struct Segment {
     pub lines: i64,
     /// The size of the text.
     pub bytes: i64,
+    /// Empty while it is in an object store.
     pub data: Bytes,
+    /// Where it is in an object store.
+    pub object: Option<Place>,
     /// Takes the place of all segments of the log that begin at or after its first line.
     pub replaces: bool,
 }
 
-/// A store of segments.
-#[async_trait]
-pub trait LogStore: Send + Sync {
-    /// From the commit of this transaction on only this epoch of this master writes.
-    async fn claim(&self, _: &mut dyn WriteTx, _: MasterId, _epoch: i64) -> Result<(), EngineError> {
-        Ok(()) // a file has one writer
+/// A part of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub object: i64,
+    pub at: i64,
+    pub size: i64,
+}
+
+impl Segment {
+    fn end(&self) -> i64 {
+        self.first + self.lines
     }
-    /// Stores segments, all or none, durably.
-    async fn write(&self, segments: &[Segment]) -> Result<(), LogError>;
+}
+
+/// What was read of a log store since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogReads {
+    /// Reads of the database and of objects.
+    pub reads: u64,
+    /// Compressed text that they brought, in bytes.
+    pub bytes: u64,
+}
+
+/// A store of log text.
+pub struct LogStore {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) objects: Option<Objects>,
+    /// A running log's text leaves when so much of it has gathered.
+    pub(super) object_bytes: i64,
+    /// Logs that are known to be marked as having text that is to leave.
+    pub(super) marked: Marked,
+    /// The engine's file, if it is one of our own.
+    file: Option<Arc<Sqlite>>,
+    /// Whose text is written; 0: nobody's yet.
+    pub(super) master: AtomicI64,
+    pub(super) epoch: AtomicI64,
+    reads: AtomicU64,
+    read_bytes: AtomicU64,
+    cleared: Mutex<bool>,
+}
+
+impl LogStore {
+    /// A store in the tables of an engine that others use, too.
+    pub fn shared(engine: Arc<dyn Engine>) -> Self {
+        Self {
+            engine,
+            objects: None,
+            object_bytes: 0,
+            marked: Marked::default(),
+            file: None,
+            master: AtomicI64::new(0),
+            epoch: AtomicI64::new(0),
+            reads: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
+            cleared: Mutex::new(false),
+        }
+    }
+
+    /// A store that lives as long as the process.
+    pub fn memory() -> Self {
+        Self::shared(Arc::new(Memory::new(LOG_TABLES)))
+    }
+
+    /// A store in a SQLite file of its own.
+    pub async fn file(file: &Path) -> Result<Self, SchemaError> {
+        let (engine, _) = Sqlite::open_as(file, SQLITE_LOGS, Upto::default()).await?;
+        let engine = Arc::new(engine);
+        Ok(Self { file: Some(Arc::clone(&engine)), ..Self::shared(engine) })
+    }
+
+    /// Lets text leave for an object store.
+    ///
+    /// # Errors
+    /// The store cannot be opened.
+    pub fn with_objects(mut self, store: &TextStore, object_bytes: usize) -> Result<Self, LogError> {
+        self.objects = Objects::open(store)?;
+        self.object_bytes = i64::try_from(object_bytes).unwrap_or(i64::MAX);
+        Ok(self)
+    }
+
+    /// Whether text leaves.
+    pub fn moves(&self) -> bool {
+        self.objects.is_some()
+    }
+
+    /// Closes a file of its own; its last connection folds the write-ahead log into it.
+    pub async fn close(&self) {
+        if let Some(file) = &self.file {
+            file.close().await;
+        }
+    }
+
+    /// What was read so far.
+    pub fn reads(&self) -> LogReads {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        LogReads { reads: of(&self.reads), bytes: of(&self.read_bytes) }
+    }
+
+    /// From the commit of this transaction on only this epoch of this master writes.
+    pub async fn claim(&self, tx: &mut dyn WriteTx, master: MasterId, epoch: i64) -> Result<(), EngineError> {
+        if !self.engine.exclusive() {
+            tx.upsert(&LOG_WRITERS, &[vec![master.0.into(), epoch.into()]]).await?;
+        }
+        self.master.store(master.0, Ordering::Relaxed);
+        self.epoch.store(epoch, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Begins a transaction in which nobody can take our place.
+    pub(super) async fn begin(&self) -> Result<Box<dyn WriteTx>, LogError> {
+        let mut tx = self.engine.write().await?;
+        if self.engine.exclusive() {
+            return Ok(tx);
+        }
+        let (master, epoch) = (self.master.load(Ordering::Relaxed), self.epoch.load(Ordering::Relaxed));
+        let conds = [Cond::eq("masterid", master), Cond::eq("epoch", epoch)];
+        match tx.set(&LOG_WRITERS, &[("epoch", epoch.into())], &conds).await? {
+            1 => Ok(tx),
+            _ => Err(LogError::Unavailable("this master was taken over by another process".into())),
+        }
+    }
+
+    /// Stores segments, all or none, durably. A commit whose answer is lost is tried again: writing the same segments twice is
+    /// writing them once.
+    pub async fn write(&self, segments: &[Segment]) -> Result<(), LogError> {
+        let mut tx = self.begin().await?;
+        for s in segments.iter().filter(|s| s.replaces) {
+            tx.delete(&LOG_SEGMENTS, &from(s.log, s.first)).await?;
+        }
+        let rows: Vec<Row> = segments.iter().map(row).collect();
+        tx.upsert(&LOG_SEGMENTS, &rows).await?;
+        let marked = self.mark(&mut *tx, segments).await?;
+        tx.commit().await?;
+        self.marked.add(marked);
+        Ok(())
+    }
+
     /// How many lines and bytes of a log are stored.
-    async fn extent(&self, log: LogId) -> Result<(i64, i64), LogError>;
-    /// The segment that holds a line.
-    async fn segment(&self, log: LogId, line: i64) -> Result<Option<Segment>, LogError>;
-    /// Removes whole segments past a line. Answers where the log ends then, if its last segment goes past the line.
-    async fn cut(&self, log: LogId, lines: i64) -> Result<(), LogError>;
+    pub async fn extent(&self, log: LogId) -> Result<(i64, i64), LogError> {
+        let mut tx = self.engine.read().await?;
+        let Some(last) = last(&mut *tx, log, i64::MAX).await? else { return Ok((0, 0)) };
+        let bytes = tx.sum(&LOG_SEGMENTS, "bytes", &[Cond::eq("logid", log.0)]).await?;
+        Ok((last.end(), bytes))
+    }
+
+    /// The segments that hold the lines from `line` on, at least the first of them and at most so many that they cover `lines`
+    /// lines or, the first one aside, `room` bytes of text; none: the line is not stored. Few reads give many.
+    pub async fn segments(
+        &self,
+        log: LogId,
+        line: i64,
+        lines: i64,
+        room: usize,
+    ) -> Result<Vec<Segment>, LogError> {
+        let (end, room) = (line.saturating_add(lines), i64::try_from(room).unwrap_or(i64::MAX));
+        let mut tx = self.engine.read().await?;
+        self.count(1, 0);
+        let first = last(&mut *tx, log, line).await?.filter(|s| line < s.end());
+        let mut found: Vec<Segment> = first.into_iter().collect();
+        let mut text = 0;
+        while let Some(next) = found.last().map(Segment::end).filter(|next| *next < end && text < room) {
+            let most = (room - text) / super::assembly::SEGMENT as i64 + 1;
+            let most = u64::try_from(most).unwrap_or(1).min(AT_ONCE);
+            self.count(1, 0);
+            let more = between(&mut *tx, log, next..end, most).await?;
+            let before = found.len();
+            for segment in more {
+                // What comes after a gap is no part of the text.
+                if found.last().is_some_and(|last| last.end() == segment.first) && text < room {
+                    text += segment.bytes;
+                    found.push(segment);
+                }
+            }
+            if found.len() == before || found.len() as u64 >= AT_ONCE {
+                break;
+            }
+        }
+        drop(tx);
+        self.count(0, found.iter().map(|s| s.data.len() as u64).sum());
+        self.fetch(&mut found).await?;
+        Ok(found)
+    }
+
+    fn count(&self, reads: u64, bytes: u64) {
+        self.reads.fetch_add(reads, Ordering::Relaxed);
+        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Reads what is in objects: of each object all that is wanted of it in one go.
+    async fn fetch(&self, segments: &mut [Segment]) -> Result<(), LogError> {
+        let same = |a: &Segment, b: &Segment| match (a.object, b.object) {
+            (Some(a), Some(b)) => a.object == b.object && a.at + a.size == b.at,
+            _ => false,
+        };
+        for group in segments.chunk_by_mut(same) {
+            let Some(place) = group[0].object else { continue };
+            let size: i64 = group.iter().filter_map(|s| s.object).map(|it| it.size).sum();
+            let range = unsigned(place.at)?..unsigned(place.at + size)?;
+            let whole = self.stored_objects()?.get(group[0].log, place.object, range).await?;
+            self.count(1, whole.len() as u64);
+            let mut at = 0;
+            for segment in group {
+                let size = segment.object.map_or(0, |it| usize::try_from(it.size).unwrap_or(0));
+                let part = at..at + size;
+                if part.end > whole.len() {
+                    return Err(LogError::Damaged("an object is too short".into()));
+                }
+                at = part.end;
+                segment.data = whole.slice(part);
+            }
+        }
+        Ok(())
+    }
+
+    fn stored_objects(&self) -> Result<&Objects, LogError> {
+        let none = || {
+            LogError::Unavailable(
+                "the text is in an object store that is not configured any more: set [logs] as it was".into(),
+            )
+        };
+        self.objects.as_ref().ok_or_else(none)
+    }
+
+    /// Removes whole segments past a line.
+    async fn cut(&self, log: LogId, lines: i64) -> Result<(), LogError> {
+        let mut tx = self.begin().await?;
+        tx.delete(&LOG_SEGMENTS, &from(log, lines)).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Removes what is stored of a log past its announced lines, so that it can be sent again.
+    pub async fn cut_to(&self, log: LogId, lines: i64) -> Result<(), LogError> {
+        if self.extent(log).await?.0 <= lines {
+            return Ok(());
+        }
+        self.cut(log, lines).await?;
+        if lines == 0 {
+            return Ok(());
+        }
+        if let Some(last) = self.segments(log, lines - 1, 1, 0).await?.into_iter().next()
+            && last.end() > lines
+        {
+            let text = unpack(&last)?;
+            let keep = lines - last.first;
+            let end = memchr::memchr_iter(b'\n', &text).nth(usize::try_from(keep - 1).unwrap_or(0));
+            let end = end.ok_or_else(|| LogError::Damaged("a segment has too few lines".into()))?;
+            self.write(&[pack(log, last.first, keep, &text[..=end], true)?]).await?;
+        }
+        Ok(())
+    }
+
     /// How many bytes of text these logs have together.
-    async fn bytes(&self, logs: &[LogId]) -> Result<i64, LogError>;
-    /// Removes at most so many segments of a log that nobody writes any more; answers whether none is left.
-    async fn remove(&self, log: LogId, most: i64) -> Result<bool, LogError>;
+    pub async fn bytes(&self, logs: &[LogId]) -> Result<i64, LogError> {
+        let (mut tx, mut sum) = (self.engine.read().await?, 0);
+        for piece in logs.chunks(CHUNK) {
+            let of = [Cond::ids("logid", piece.iter().map(|log| log.0))];
+            sum += tx.sum(&LOG_SEGMENTS, "bytes", &of).await?;
+        }
+        Ok(sum)
+    }
+
+    /// Removes at most so many segments, and objects, of a log that nobody writes any more; answers whether none is left. Nobody
+    /// writes to such a log, so the place of this master need not be proved, and no writer waits for it.
+    pub async fn remove(&self, log: LogId, most: i64) -> Result<bool, LogError> {
+        if !self.remove_objects(log, most).await? {
+            return Ok(false);
+        }
+        let mut tx = self.engine.write().await?;
+        let mine = Cond::eq("logid", log.0);
+        tx.delete(&LOG_MOVES, std::slice::from_ref(&mine)).await?;
+        let end = tx.max(&LOG_SEGMENTS, "first", std::slice::from_ref(&mine)).await?;
+        let next = Select::from(&LOG_SEGMENTS).filter(mine.clone()).order("first", false).limit(1);
+        let first = tx.select(&next).await?.into_iter().next().map(segment).transpose()?;
+        let (Some(end), Some(first)) = (end, first) else {
+            tx.commit().await?;
+            return Ok(true);
+        };
+        // Segments of one log are about as long as its first; the last one may be any.
+        let upto = first.first.saturating_add(first.lines.max(1).saturating_mul(most)).min(end);
+        tx.delete(&LOG_SEGMENTS, &[mine, Cond::is("first", Le, upto)]).await?;
+        tx.commit().await?;
+        Ok(upto >= end)
+    }
+
+    /// Removes at most so many objects of a log; answers whether none is left.
+    async fn remove_objects(&self, log: LogId, most: i64) -> Result<bool, LogError> {
+        let most = u64::try_from(most).unwrap_or(1);
+        let mut tx = self.engine.read().await?;
+        let of = Select::from(&LOG_OBJECTS).filter(Cond::eq("logid", log.0)).limit(most);
+        let found = tx.select(&of).await?;
+        drop(tx);
+        let all = (found.len() as u64) < most;
+        let names = found.into_iter().map(object).collect::<Result<Vec<_>, _>>()?;
+        if names.is_empty() {
+            return Ok(all);
+        }
+        match &self.objects {
+            Some(objects) => objects.delete(&names).await?,
+            None => self.tell_of_left_objects(),
+        }
+        self.forget(&names).await?;
+        Ok(all)
+    }
+
+    /// Forgets objects that are gone.
+    pub(super) async fn forget(&self, objects: &[(LogId, i64)]) -> Result<(), LogError> {
+        let mut tx = self.engine.write().await?;
+        for (log, object) in objects {
+            tx.delete(&LOG_OBJECTS, &[Cond::eq("logid", log.0), Cond::eq("objectid", *object)]).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    fn tell_of_left_objects(&self) {
+        let mut told = self.cleared.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!("text of removed logs is left in an object store that is not configured any more");
+        }
+    }
+}
+
+/// The segments of a log that begin at or after a line.
+fn from(log: LogId, first: i64) -> Vec<Cond> {
+    vec![Cond::eq("logid", log.0), Cond::is("first", Ge, first)]
+}
+
+fn row(s: &Segment) -> Row {
+    let place = |of: fn(&Place) -> i64| Value::from(s.object.as_ref().map(of));
+    vec![
+        s.log.0.into(),
+        s.first.into(),
+        s.lines.into(),
+        s.bytes.into(),
+        Value::Blob(s.data.clone()),
+        place(|it| it.object),
+        place(|it| it.at),
+        place(|it| it.size),
+    ]
+}
+
+pub(super) fn segment(row: Row) -> Result<Segment, EngineError> {
+    let mut f = Fields::new(&LOG_SEGMENTS, row);
+    let (log, first, lines, bytes) = (f.id()?, f.int()?, f.int()?, f.int()?);
+    let (data, object) = (f.blob()?, f.opt_int()?);
+    let object = match object {
+        Some(object) => Some(Place { object, at: f.int()?, size: f.int()? }),
+        None => None,
+    };
+    Ok(Segment { log, first, lines, bytes, data, object, replaces: false })
+}
+
+/// Which object a row is about.
+pub(super) fn object(row: Row) -> Result<(LogId, i64), EngineError> {
+    let mut f = Fields::new(&LOG_OBJECTS, row);
+    Ok((f.id()?, f.int()?))
+}
+
+/// The last segment that begins at or before a line.
+async fn last(tx: &mut dyn ReadTx, log: LogId, line: i64) -> Result<Option<Segment>, EngineError> {
+    let select = Select::from(&LOG_SEGMENTS)
+        .filter(Cond::eq("logid", log.0))
+        .filter(Cond::is("first", Le, line))
+        .order("first", true)
+        .limit(1);
+    tx.select(&select).await?.into_iter().next().map(segment).transpose()
+}
+
+/// The first segments that begin in a range of lines.
+async fn between(
+    tx: &mut dyn ReadTx,
+    log: LogId,
+    lines: Range<i64>,
+    most: u64,
+) -> Result<Vec<Segment>, EngineError> {
+    let mut select = Select::from(&LOG_SEGMENTS).filter(Cond::is("first", Lt, lines.end));
+    select.conds.extend(from(log, lines.start));
+    tx.select(&select.order("first", false).limit(most)).await?.into_iter().map(segment).collect()
+}
+
+fn unsigned(number: i64) -> Result<u64, LogError> {
+    u64::try_from(number).map_err(|_| LogError::Damaged("a negative place in an object".into()))
 }
 
 impl From<EngineError> for LogError {
@@ -56,168 +431,6 @@ impl From<EngineError> for LogError {
             EngineError::Damaged(text) => LogError::Damaged(text),
             other => LogError::Unavailable(other.to_string()),
         }
-    }
-}
-
-fn unavailable(error: sqlx::Error) -> LogError {
-    EngineError::from(error).into()
-}
-
-/// Segments in a SQLite file of their own.
-pub struct SqliteLogs {
-    writer: SqlitePool,
-    readers: SqlitePool,
-}
-
-impl SqliteLogs {
-    pub async fn open(file: &Path) -> Result<Self, SchemaError> {
-        let writer = writer(file).await?;
-        migrated(&writer, SQLITE_LOGS, Upto::default()).await?;
-        Ok(Self { writer, readers: readers(file) })
-    }
-
-    /// Closes all connections; the last one folds the write-ahead log into the file.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
-    }
-
-    async fn write_once(&self, segments: &[Segment]) -> Result<(), sqlx::Error> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        for s in segments.iter().filter(|s| s.replaces) {
-            let delete = sqlx::query("DELETE FROM segments WHERE logid = ? AND first >= ?")
-                .bind(s.log.0)
-                .bind(s.first);
-            delete.execute(&mut *tx).await?;
-        }
-        for piece in pieces(segments) {
-            let rows = vec!["(?,?,?,?,?)"; piece.len()].join(", ");
-            let text = format!("INSERT INTO segments (logid, first, lines, bytes, data) VALUES {rows}");
-            let mut insert = sqlx::query(sqlx::AssertSqlSafe(text));
-            for s in piece {
-                insert = insert.bind(s.log.0).bind(s.first).bind(s.lines).bind(s.bytes).bind(s.data.to_vec());
-            }
-            insert.execute(&mut *tx).await?;
-        }
-        tx.commit().await
-    }
-}
-
-#[async_trait]
-impl LogStore for SqliteLogs {
-    async fn write(&self, segments: &[Segment]) -> Result<(), LogError> {
-        let Err(error) = self.write_once(segments).await else { return Ok(()) };
-        // After a full disk the driver may have lost count of the transaction: the next try gets a new connection.
-        if let Ok(connection) = self.writer.acquire().await {
-            connection.close().await.ok();
-        }
-        Err(unavailable(error))
-    }
-
-    async fn extent(&self, log: LogId) -> Result<(i64, i64), LogError> {
-        let sql =
-            "SELECT coalesce(max(first + lines), 0), coalesce(sum(bytes), 0) FROM segments WHERE logid = ?";
-        sqlx::query_as(sql).bind(log.0).fetch_one(&self.writer).await.map_err(unavailable)
-    }
-
-    async fn segment(&self, log: LogId, line: i64) -> Result<Option<Segment>, LogError> {
-        let sql = "SELECT first, lines, bytes, data FROM segments WHERE logid = ? AND first <= ? \
-            ORDER BY first DESC LIMIT 1";
-        let row = sqlx::query(sql)
-            .bind(log.0)
-            .bind(line)
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(unavailable)?;
-        let Some(row) = row else { return Ok(None) };
-        let read = || -> Result<Segment, sqlx::Error> {
-            let data: Vec<u8> = row.try_get(3)?;
-            let (first, lines, bytes) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            Ok(Segment { log, first, lines, bytes, data: data.into(), replaces: false })
-        };
-        let segment = read().map_err(unavailable)?;
-        Ok((line < segment.first + segment.lines).then_some(segment))
-    }
-
-    async fn cut(&self, log: LogId, lines: i64) -> Result<(), LogError> {
-        let delete =
-            sqlx::query("DELETE FROM segments WHERE logid = ? AND first >= ?").bind(log.0).bind(lines);
-        delete.execute(&self.writer).await.map_err(unavailable)?;
-        Ok(())
-    }
-
-    async fn bytes(&self, logs: &[LogId]) -> Result<i64, LogError> {
-        let mut sum = 0;
-        for piece in logs.chunks(CHUNK) {
-            let marks = vec!["?"; piece.len()].join(",");
-            let text = format!("SELECT coalesce(sum(bytes), 0) FROM segments WHERE logid IN ({marks})");
-            let mut query = sqlx::query_scalar(sqlx::AssertSqlSafe(text));
-            for log in piece {
-                query = query.bind(log.0);
-            }
-            let bytes: i64 = query.fetch_one(&self.readers).await.map_err(unavailable)?;
-            sum += bytes;
-        }
-        Ok(sum)
-    }
-
-    async fn remove(&self, log: LogId, most: i64) -> Result<bool, LogError> {
-        let sql = "DELETE FROM segments WHERE rowid IN (SELECT rowid FROM segments WHERE logid = ? LIMIT ?)";
-        let delete = sqlx::query(sql).bind(log.0).bind(most);
-        let done = delete.execute(&self.writer).await.map_err(unavailable)?;
-        Ok(done.rows_affected() < u64::try_from(most).unwrap_or(1))
-    }
-}
-
-/// Segments in memory.
-#[derive(Default)]
-pub struct MemoryLogs(Mutex<BTreeMap<(i64, i64), Segment>>);
-
-impl MemoryLogs {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(i64, i64), Segment>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[async_trait]
-impl LogStore for MemoryLogs {
-    async fn write(&self, segments: &[Segment]) -> Result<(), LogError> {
-        let mut all = self.lock();
-        for s in segments {
-            if s.replaces {
-                all.retain(|(log, first), _| *log != s.log.0 || *first < s.first);
-            }
-            all.insert((s.log.0, s.first), s.clone());
-        }
-        Ok(())
-    }
-
-    async fn extent(&self, log: LogId) -> Result<(i64, i64), LogError> {
-        let all = self.lock();
-        let mine = || all.range((log.0, 0)..=(log.0, i64::MAX)).map(|(_, s)| s);
-        Ok((mine().last().map_or(0, |s| s.first + s.lines), mine().map(|s| s.bytes).sum()))
-    }
-
-    async fn segment(&self, log: LogId, line: i64) -> Result<Option<Segment>, LogError> {
-        let all = self.lock();
-        let found = all.range((log.0, 0)..=(log.0, line)).next_back().map(|(_, s)| s.clone());
-        Ok(found.filter(|s| line < s.first + s.lines))
-    }
-
-    async fn cut(&self, log: LogId, lines: i64) -> Result<(), LogError> {
-        self.lock().retain(|(id, first), _| *id != log.0 || *first < lines);
-        Ok(())
-    }
-
-    async fn bytes(&self, logs: &[LogId]) -> Result<i64, LogError> {
-        let all = self.lock();
-        let of = |log: &LogId| all.range((log.0, 0)..=(log.0, i64::MAX)).map(|(_, s)| s.bytes).sum::<i64>();
-        Ok(logs.iter().map(of).sum())
-    }
-
-    async fn remove(&self, log: LogId, _most: i64) -> Result<bool, LogError> {
-        self.lock().retain(|(id, _), _| *id != log.0);
-        Ok(true)
     }
 }
 
@@ -231,26 +444,5 @@ pub fn unpack(segment: &Segment) -> Result<Vec<u8>, LogError> {
 /// A segment of text.
 pub fn pack(log: LogId, first: i64, lines: i64, text: &[u8], replaces: bool) -> Result<Segment, LogError> {
     let data = zstd::bulk::compress(text, 1).map_err(|e| LogError::Unavailable(e.to_string()))?;
-    Ok(Segment { log, first, lines, bytes: text.len() as i64, data: data.into(), replaces })
-}
-
-/// Removes what is stored of a log past its announced lines, so that it can be sent again.
-pub async fn cut_to(store: &dyn LogStore, log: LogId, lines: i64) -> Result<(), LogError> {
-    if store.extent(log).await?.0 <= lines {
-        return Ok(());
-    }
-    store.cut(log, lines).await?;
-    if lines == 0 {
-        return Ok(());
-    }
-    if let Some(last) = store.segment(log, lines - 1).await?
-        && last.first + last.lines > lines
-    {
-        let text = unpack(&last)?;
-        let keep = lines - last.first;
-        let end = memchr::memchr_iter(b'\n', &text).nth(usize::try_from(keep - 1).unwrap_or(0));
-        let end = end.ok_or_else(|| LogError::Damaged("a segment has too few lines".into()))?;
-        store.write(&[pack(log, last.first, keep, &text[..=end], true)?]).await?;
-    }
-    Ok(())
+    Ok(Segment { log, first, lines, bytes: text.len() as i64, data: data.into(), object: None, replaces })
 }

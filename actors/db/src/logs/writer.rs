@@ -35,6 +35,10 @@ const MAY_LACK: &str =
 /// Past so many open logs, those that nobody wrote to for long are put away; they are read again when they grow.
 const OPEN: usize = 256;
 const IDLE: Duration = Duration::from_secs(600);
+/// How often it is looked whether text is to leave for the object store; after a failure; and for objects that nobody uses.
+const MOVE: Duration = Duration::from_secs(1);
+const MOVE_RETRY: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(600);
 
 type Reply<T> = oneshot::Sender<Result<T, LogError>>;
 
@@ -95,6 +99,10 @@ pub struct LogWriter {
     written: u64,
     /// An earlier birth may have taken text with it.
     reborn: bool,
+    /// Objects made, and whether their store is away.
+    objects: u64,
+    objects_away: bool,
+    still: bool,
 }
 
 impl LogWriter {
@@ -122,12 +130,22 @@ impl LogWriter {
             fresh_from,
             written: 0,
             reborn: false,
+            objects: 0,
+            objects_away: false,
+            still: false,
         }
     }
 
     /// A writer after one that died: it marks every log that goes on where text may be missing.
     pub fn reborn(mut self) -> Self {
         self.reborn = true;
+        self
+    }
+
+    /// Leaves text where it is, for tests that have it moved themselves.
+    #[doc(hidden)]
+    pub fn still(mut self) -> Self {
+        self.still = true;
         self
     }
 
@@ -325,7 +343,7 @@ impl LogWriter {
                     writer.pump(ctx);
                 }
                 Err(error) => {
-                    tracing::warn!(log.error = %error, log.bytes = batch.bytes, "failed to store log text, trying again");
+                    tracing::warn!(%error, bytes = batch.bytes, "failed to store log text, trying again");
                     writer.failed = Some(batch);
                     writer.flushing = true;
                     ctx.run_later(RETRY, |writer, ctx| {
@@ -430,8 +448,90 @@ async fn write(store: Store, mut batch: Batch) -> (Batch, Result<(), LogError>) 
     (batch, result)
 }
 
+/// What a look at text that is to leave has come to.
+enum Moved {
+    /// So many objects were made.
+    Objects(usize),
+    /// Not now.
+    Failed(LogError),
+}
+
+impl LogWriter {
+    /// Has text leave for the object store, one look after the other, as long as this writer lives.
+    fn move_later(&self, ctx: &mut Context<Self>, pause: Duration, sweep: Sweep) {
+        ctx.run_later(pause, move |writer, ctx| {
+            let store = writer.store.clone();
+            let looking = async move { look(&store, sweep).await };
+            ctx.spawn(looking.into_actor(writer).map(move |moved, writer, ctx| {
+                let pause = match &moved {
+                    Moved::Objects(0) => MOVE,
+                    Moved::Objects(_) => Duration::ZERO,
+                    Moved::Failed(_) => MOVE_RETRY,
+                };
+                writer.tell_of_objects(&moved);
+                let sweep = match (&moved, sweep) {
+                    (Moved::Failed(_), sweep) => sweep,
+                    (Moved::Objects(_), Sweep::None(at)) if at.elapsed() >= SWEEP => Sweep::Others,
+                    (Moved::Objects(_), Sweep::None(at)) => Sweep::None(at),
+                    (Moved::Objects(_), _) => Sweep::None(Instant::now()),
+                };
+                writer.move_later(ctx, pause, sweep);
+            }));
+        });
+    }
+
+    /// Says when the object store goes and comes back, once each.
+    fn tell_of_objects(&mut self, moved: &Moved) {
+        match moved {
+            Moved::Failed(error) if !self.objects_away => {
+                self.objects_away = true;
+                tracing::warn!(
+                    %error,
+                    "log text cannot leave for the object store; it stays in the database until it can"
+                );
+            }
+            Moved::Objects(_) if self.objects_away => {
+                self.objects_away = false;
+                tracing::info!("log text leaves for the object store again");
+            }
+            Moved::Objects(objects) => self.objects += *objects as u64,
+            Moved::Failed(_) => {}
+        }
+    }
+}
+
+/// What is removed of objects that nobody uses before text is moved.
+#[derive(Clone, Copy)]
+enum Sweep {
+    /// Those of an earlier writer of this master, too: this one has begun none.
+    All,
+    /// Those of masters that are gone.
+    Others,
+    /// None; so long ago was the last time.
+    None(Instant),
+}
+
+async fn look(store: &Store, sweep: Sweep) -> Moved {
+    let looked = async {
+        if let Sweep::All | Sweep::Others = sweep {
+            while store.0.logs.sweep_objects(matches!(sweep, Sweep::All)).await? {}
+        }
+        store.0.logs.move_some(&*store.0.engine).await
+    };
+    match looked.await {
+        Ok(objects) => Moved::Objects(objects),
+        Err(error) => Moved::Failed(error),
+    }
+}
+
 impl Actor for LogWriter {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if self.store.0.logs.moves() && !self.still {
+            self.move_later(ctx, Duration::ZERO, Sweep::All);
+        }
+    }
 }
 
 impl greenroom_runtime::Supervised for LogWriter {
@@ -440,7 +540,7 @@ impl greenroom_runtime::Supervised for LogWriter {
     fn observe(&self) -> serde_json::Value {
         json!({
             "open": self.logs.len(), "waiting": self.waiting.len(), "unstored-bytes": self.unstored,
-            "taken-bytes": self.written,
+            "taken-bytes": self.written, "objects": self.objects, "object-store-away": self.objects_away,
         })
     }
 }

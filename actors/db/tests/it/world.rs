@@ -101,6 +101,13 @@ impl World {
         Self { url: url.to_owned(), ..Self::over(store, dir) }
     }
 
+    /// Over a database with settings of its own.
+    pub async fn open_as(options: DatabaseOptions, dir: Arc<tempfile::TempDir>) -> Self {
+        let url = options.url.clone();
+        let store = Store::open(options, dir.path(), "main", Timestamp::from_seconds(START)).await.unwrap();
+        Self { url, ..Self::over(store, dir) }
+    }
+
     pub fn over(store: Store, dir: Arc<tempfile::TempDir>) -> Self {
         let announced: Arc<Mutex<Vec<Event>>> = Arc::default();
         let into = Arc::clone(&announced);
