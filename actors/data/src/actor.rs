@@ -63,10 +63,10 @@ pub struct DataActor {
     life: Option<Life>,
     /// What came before the state was loaded, or while something missing is read.
     settling: bool,
-    hubs: HashMap<String, Front<Hub>>,
-    ticks: u32,
     /// Rows of builders are being read.
     reading_rows: bool,
+    hubs: HashMap<String, Front<Hub>>,
+    ticks: u32,
     gaps: u64,
 }
 
@@ -76,10 +76,10 @@ struct Life {
     merger: Merger,
     ring: VecDeque<Arc<Frame>>,
     ring_bytes: usize,
-    /// The number of the next frame of this birth.
-    next_frame: u64,
     /// Rows that were read at a clock which is not reached yet.
     rows: Option<(Clock, Vec<BuilderHistory>)>,
+    /// The number of the next frame of this birth.
+    next_frame: u64,
 }
 
 impl DataActor {
@@ -92,9 +92,9 @@ impl DataActor {
             birth: birth.number(),
             life: None,
             settling: false,
+            reading_rows: false,
             hubs: HashMap::new(),
             ticks: 0,
-            reading_rows: false,
             gaps: 0,
         }
     }
@@ -137,8 +137,6 @@ impl DataActor {
             self.gaps += 1;
             self.settle();
         }
-    }
-
         self.see_to_rows();
     }
 
@@ -167,6 +165,8 @@ impl DataActor {
             },
             |end| RowsRead(Box::new(end)),
         );
+    }
+
     /// Reads all masters' events up to their heads.
     fn settle(&mut self) {
         let Some(life) = &self.life else { return };
@@ -205,8 +205,6 @@ impl Life {
     }
 }
 
-/// Reads the events of all masters after `known`, up to the heads at the time of asking.
-async fn read_missing(
 /// What a read of rows gave.
 type Rows = (Vec<BuilderId>, Result<(Clock, Vec<BuilderHistory>), DataError>);
 
@@ -245,6 +243,8 @@ impl Handler<RowsRead> for DataActor {
     }
 }
 
+/// Reads the events of all masters after `known`, up to the heads at the time of asking.
+async fn read_missing(
     reader: Front<DbReader>,
     known: HashMap<MasterId, i64>,
 ) -> Result<(Clock, Vec<Event>), DataError> {

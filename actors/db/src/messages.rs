@@ -411,16 +411,16 @@ pub struct Hot {
     /// Not answered yet.
     pub control: Vec<Arc<ControlAct>>,
     pub totals: Totals,
+    /// How many builds and how many requests each builder has in all.
+    pub totals_of: HashMap<BuilderId, (u64, u64)>,
+    /// Of every builder.
+    pub histories: Vec<crate::BuilderHistory>,
 }
 
 /// How many there are in all, the ones not loaded included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs)] // the collections of those names
 pub struct Totals {
-    /// How many builds and how many requests each builder has in all.
-    pub totals_of: HashMap<BuilderId, (u64, u64)>,
-    /// Of every builder.
-    pub histories: Vec<crate::BuilderHistory>,
     pub builds: u64,
     pub changes: u64,
     pub requests: u64,

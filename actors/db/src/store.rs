@@ -20,9 +20,8 @@ use crate::engine::postgres::PostgresEngine;
 use crate::engine::sqlite::Sqlite;
 use crate::engine::{Cond, Engine, EngineError, ReadTx, Select, Table, Value, WriteTx};
 use crate::ids::IdAllocator;
-use crate::logs::LogReads;
-use crate::logs::store::LogStore;
-use crate::messages::LogError;
+use crate::logs::store::{LogStore, MemoryLogs, SqliteLogs, cut_to};
+use crate::logs::tables::TableLogs;
 use crate::metrics::WriterMetrics;
 use crate::ops::{gone_counter, lease_of_head, start_master};
 use crate::options::DatabaseOptions;
@@ -96,7 +95,7 @@ pub(crate) struct Inner {
     pub(crate) master: MasterId,
     pub(crate) epoch: i64,
     pub(crate) generation: i64,
-    pub(crate) logs: LogStore,
+    pub(crate) logs: Box<dyn LogStore>,
     metrics: WriterMetrics,
     /// What somebody here has seen committed: a replica must not be behind it.
     pub(crate) seen: Seen,
@@ -131,7 +130,7 @@ impl Store {
         {
             return Err(OpenError::Replica(fault));
         }
-        let (engine, logs) = (&*opened.engine, &opened.logs);
+        let (engine, logs) = (&*opened.engine, &*opened.logs);
         let (presence, now) = wait_for_place(engine, master_name, now, database.lease).await?;
         let place = Place::take(engine, logs, master_name, now, database.lease).await?;
         cut_logs(engine, logs, place.master).await?;
@@ -168,31 +167,23 @@ impl Store {
         &self.0.metrics
     }
 
-    /// What was read of log text.
-    pub fn log_reads(&self) -> LogReads {
-        self.0.logs.reads()
+    /// Which life of the database.
+    pub fn generation(&self) -> i64 {
+        self.0.generation
     }
 
-    /// Has all text leave for the object store that is to. For tests.
+    /// From now on every statement that reads is recorded, of every store of this process. For tests of plans.
     #[doc(hidden)]
-    pub async fn settle_logs_for_test(&self) -> Result<usize, LogError> {
-        let mut moved = 0;
-        loop {
-            match self.0.logs.move_some(&*self.0.engine).await? {
-                0 => return Ok(moved),
-                more => moved += more,
-            }
-        }
+    pub fn record_for_test() {
+        crate::engine::record::begin();
     }
 
-    /// Which life of the database.
-    pub fn generation(&self) -> i64 {
-        self.0.generation
-    }
-
-    /// Which life of the database.
-    pub fn generation(&self) -> i64 {
-        self.0.generation
+    /// How this database runs each recorded statement of its kind: text and plan. Statistics are gathered first. For tests.
+    #[doc(hidden)]
+    pub async fn explain_for_test(&self) -> Result<Vec<(String, Vec<String>)>, OpenError> {
+        self.0.engine.was_filled().await.map_err(failed)?;
+        let mut tx = self.0.engine.read().await.map_err(failed)?;
+        tx.explain().await.map_err(failed)
     }
 
     /// Does to the master's row what another process that takes its place would do. For tests of fencing.
@@ -217,20 +208,6 @@ impl Store {
     /// Takes the sign of life away that keeps others from this master's place, as if it had been cut off for long. For tests.
     #[doc(hidden)]
     pub fn vanish_for_test(&self) {
-    /// From now on every statement that reads is recorded, of every store of this process. For tests of plans.
-    #[doc(hidden)]
-    pub fn record_for_test() {
-        crate::engine::record::begin();
-    }
-
-    /// How this database runs each recorded statement of its kind: text and plan. Statistics are gathered first. For tests.
-    #[doc(hidden)]
-    pub async fn explain_for_test(&self) -> Result<Vec<(String, Vec<String>)>, OpenError> {
-        self.0.engine.was_filled().await.map_err(failed)?;
-        let mut tx = self.0.engine.read().await.map_err(failed)?;
-        tx.explain().await.map_err(failed)
-    }
-
         drop(self.0.presence.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
@@ -346,20 +323,21 @@ pub(crate) fn kind(database: &DatabaseOptions, data_dir: &Path) -> Result<Kind, 
 
 struct Opened {
     engine: Arc<dyn Engine>,
-    logs: LogStore,
+    logs: Box<dyn LogStore>,
     lock: Option<File>,
 }
 
 async fn open_engine(database: &DatabaseOptions, data_dir: &Path) -> Result<Opened, OpenError> {
-    let text = |logs: LogStore| logs.with_objects(&database.text, database.object_bytes).map_err(failed);
-    let shared = |engine: Arc<dyn Engine>| -> Result<Opened, OpenError> {
-        Ok(Opened { logs: text(LogStore::shared(Arc::clone(&engine)))?, engine, lock: None })
+    let shared = |engine: Arc<dyn Engine>| Opened {
+        logs: Box::new(TableLogs::new(Arc::clone(&engine))),
+        engine,
+        lock: None,
     };
     let upto = Upto::default();
     match kind(database, data_dir)? {
         Kind::Memory => Ok(Opened {
             engine: Arc::new(Memory::new(ALL)),
-            logs: text(LogStore::memory())?,
+            logs: Box::new(MemoryLogs::default()),
             lock: None,
         }),
         Kind::Sqlite(file) => {
@@ -367,16 +345,16 @@ async fn open_engine(database: &DatabaseOptions, data_dir: &Path) -> Result<Open
             let (engine, _) =
                 Sqlite::open(&file, upto).await.map_err(|e| schema_error(&file.display(), e))?;
             let log_file = file.with_extension("logs.db");
-            let logs = LogStore::file(&log_file).await.map_err(|e| schema_error(&log_file.display(), e))?;
-            Ok(Opened { engine: Arc::new(engine), logs: text(logs)?, lock: Some(lock) })
+            let logs = SqliteLogs::open(&log_file).await.map_err(|e| schema_error(&log_file.display(), e))?;
+            Ok(Opened { engine: Arc::new(engine), logs: Box::new(logs), lock: Some(lock) })
         }
         Kind::Postgres => {
             migrate::postgres(database, upto).await.map_err(|e| schema_error(database, e))?;
-            shared(Arc::new(PostgresEngine::new(database).map_err(failed)?))
+            Ok(shared(Arc::new(PostgresEngine::new(database).map_err(failed)?)))
         }
         Kind::MariaDb => {
             migrate::mariadb(database, upto).await.map_err(|e| schema_error(database, e))?;
-            shared(Arc::new(MariaDbEngine::new(database).map_err(failed)?))
+            Ok(shared(Arc::new(MariaDbEngine::new(database).map_err(failed)?)))
         }
     }
 }
@@ -429,7 +407,7 @@ pub(crate) fn schema_error(database: &dyn std::fmt::Display, error: SchemaError)
 
 /// Removes text of this master's unfinished logs that was stored but never announced: nobody has seen it, and it may be sent
 /// again. That of other masters is just being written.
-async fn cut_logs(engine: &dyn Engine, logs: &LogStore, me: MasterId) -> Result<(), OpenError> {
+async fn cut_logs(engine: &dyn Engine, logs: &dyn LogStore, me: MasterId) -> Result<(), OpenError> {
     let mut tx = engine.read().await.map_err(failed)?;
     let running = Select::from(&BUILDS).filter(Cond::eq("complete", 0)).filter(Cond::eq("masterid", me.0));
     let builds = load::<Build>(&mut *tx, &running).await.map_err(failed)?;
@@ -438,7 +416,7 @@ async fn cut_logs(engine: &dyn Engine, logs: &LogStore, me: MasterId) -> Result<
     let steps = load_where::<Step>(&mut *tx, "buildid", &builds, &open).await.map_err(failed)?;
     let steps: Vec<i64> = steps.iter().map(|it| it.id.0).collect();
     for log in load_where::<Log>(&mut *tx, "stepid", &steps, &open).await.map_err(failed)? {
-        logs.cut_to(log.id, log.num_lines).await.map_err(failed)?;
+        cut_to(logs, log.id, log.num_lines).await.map_err(failed)?;
     }
     Ok(())
 }
@@ -495,7 +473,7 @@ impl Place {
     /// Takes the master's row, again while others that start at the same moment are faster.
     async fn take(
         engine: &dyn Engine,
-        logs: &LogStore,
+        logs: &dyn LogStore,
         name: &str,
         now: Timestamp,
         lease: Duration,
@@ -513,7 +491,7 @@ impl Place {
     /// Takes the master's row in one transaction, which also announces that the master started.
     async fn take_once(
         engine: &dyn Engine,
-        logs: &LogStore,
+        logs: &dyn LogStore,
         name: &str,
         now: Timestamp,
         lease: Duration,

@@ -250,11 +250,11 @@ pub trait ReadTx: Send {
         column: &'static str,
         conds: &[Cond],
     ) -> Result<Option<i64>, EngineError>;
-    /// The sum of a column; 0 of none.
     /// How the statements that were recorded ([`record`]) are run. For tests; none: this engine has no plans.
     async fn explain(&mut self) -> Result<Vec<Explained>, EngineError> {
         Ok(Vec::new())
     }
+    /// The sum of a column; 0 of none.
     async fn sum(
         &mut self,
         table: &'static Table,
@@ -270,10 +270,10 @@ pub trait ReadTx: Send {
     }
 }
 
-/// A transaction that writes. Dropped without a commit it leaves nothing.
 /// How a database runs a statement: the statement, and its plan in the database's words.
 pub type Explained = (String, Vec<String>);
 
+/// A transaction that writes. Dropped without a commit it leaves nothing.
 #[async_trait]
 pub trait WriteTx: ReadTx {
     async fn insert(&mut self, table: &'static Table, rows: &[Row]) -> Result<(), EngineError>;

@@ -9,8 +9,8 @@ mod buildsets;
 mod change_sources;
 mod changes;
 mod configurations;
-mod forceschedulers;
 mod console;
+mod forceschedulers;
 pub(crate) mod log_search;
 mod log_text;
 mod logs;
@@ -54,9 +54,9 @@ const FAMILIES: &[&[Route]] = &[
     workers::ROUTES,
     masters::ROUTES,
     configurations::ROUTES,
+    console::ROUTES,
     notifiers::ROUTES,
     schedulers::ROUTES,
-    console::ROUTES,
     forceschedulers::ROUTES,
     projects::ROUTES,
     actors::ROUTES,
@@ -195,12 +195,12 @@ async fn from_cache(basis: &Basis, form: Form, question: &str, mut rendered: Ren
     }
     let mut reply =
         Reply::new(StatusCode::OK, kind_of(form), rendered.body).with(CLOCK, &basis.hot.clock_text);
-    reply.etag = Some(rendered.etag);
-    reply.gzipped = rendered.gzipped;
-    reply
     if let Some(next) = &rendered.next {
         reply = reply.with(header::LINK, next);
     }
+    reply.etag = Some(rendered.etag);
+    reply.gzipped = rendered.gzipped;
+    reply
 }
 
 /// The reply with the envelope of the contract; kept if it belongs to the state `hot`.
@@ -213,13 +213,13 @@ fn enveloped(basis: &Basis, items: Items, question: &str, form: Form) -> Reply {
         Some(clock) if !current => reply.with(CLOCK, &clock.to_string()),
         _ => reply.with(CLOCK, &basis.hot.clock_text),
     };
-    if let (true, reply::Body::Whole(body), Some(etag)) = (items.lasting && current, &reply.body, &reply.etag)
-    {
-        cache::keep(
     let next: Option<Arc<str>> = items.paging.next.as_deref().map(Arc::from);
     if let Some(next) = &next {
         reply = reply.with(header::LINK, next);
     }
+    if let (true, reply::Body::Whole(body), Some(etag)) = (items.lasting && current, &reply.body, &reply.etag)
+    {
+        cache::keep(
             basis,
             form,
             question,
@@ -240,10 +240,7 @@ fn kind_of(form: Form) -> &'static str {
 fn envelope(items: &Items) -> String {
     let size: usize = items.items.iter().map(|it| it.len() + 1).sum();
     let mut out = String::with_capacity(size + items.plural.len() + 48);
-    let meta = match items.total {
-        Some(total) => format!("\"meta\":{{\"total\":{total}}}"),
-        None => "\"meta\":{}".to_owned(),
-    };
+    let meta = meta(items);
     let meta_first = "meta" < items.plural;
     out.push('{');
     if meta_first {
