@@ -15,6 +15,7 @@ mod metrics;
 mod ops;
 mod options;
 mod pages;
+mod plant;
 mod query;
 mod reader;
 mod reads;
@@ -28,6 +29,8 @@ mod writer;
 
 pub use fill::{FillError, Filling};
 pub use engine::migrate::{Migrated, Upto};
+#[doc(hidden)]
+pub use engine::troubled::{Fate, Fates};
 pub use history::{
     Before, BuildContext, BuildContextOf, BuilderHistory, ChangesOfStamps, ConsoleCell, ConsoleOf, ConsolePage,
     ConsoleRow, HistoriesOf, LONGEST_STREAK, RECENT_OF_BUILDER, Source, Streak, Verdict, took, verdict,
@@ -37,6 +40,10 @@ pub use logs::{LogReader, LogReads, LogWriter, S3Options, TextStore};
 pub use messages::*;
 pub use metrics::WriterMetrics;
 pub use options::{DatabaseOptions, LEASE};
+#[doc(hidden)]
+pub use plant::Plant;
 pub use reader::{DbReader, Stored};
-pub use store::{OpenError, Store, migrate, migrate_to, migration_statements};
+#[doc(hidden)]
+pub use store::migration_statements;
+pub use store::{OpenError, Store, migrate, migrate_to};
 pub use writer::DbWriter;

@@ -136,11 +136,48 @@ pub fn never_null(table: &str, column: &str) -> bool {
 /// Log text, where it has no store of its own.
 pub static LOG_SEGMENTS: Table = Table {
     name: "log_segments",
-    columns: &[("logid", Int), ("first", Int), ("lines", Int), ("bytes", Int), ("data", Blob)],
+    columns: &[
+        ("logid", Int),
+        ("first", Int),
+        ("lines", Int),
+        ("bytes", Int),
+        ("data", Blob),
+        ("object", Int),
+        ("object_at", Int),
+        ("object_size", Int),
+    ],
     key: 2,
     unique: &[],
     indexes: &[],
 };
+
+/// Objects of log text.
+pub static LOG_OBJECTS: Table = Table {
+    name: "log_objects",
+    columns: &[
+        ("logid", Int),
+        ("objectid", Int),
+        ("state", Int),
+        ("size", Int),
+        ("masterid", Int),
+        ("epoch", Int),
+    ],
+    key: 2,
+    unique: &[],
+    indexes: &[],
+};
+
+/// Logs with text that is to leave for an object store.
+pub static LOG_MOVES: Table = Table {
+    name: "log_moves",
+    columns: &[("logid", Int), ("masterid", Int), ("first", Int)],
+    key: 1,
+    unique: &[],
+    indexes: &[],
+};
+
+/// The tables that stand where log text does.
+pub static LOG_TABLES: &[&Table] = &[&LOG_SEGMENTS, &LOG_OBJECTS, &LOG_MOVES];
 
 /// Who may write log text of a master.
 pub static LOG_WRITERS: Table = Table {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use greenroom_model::ids::IdKind;
-use greenroom_model::{Build, Log, Master, MasterId, Step, Timestamp};
+use greenroom_model::{Build, Clock, Log, Master, MasterId, Step, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -18,13 +18,16 @@ use crate::engine::memory::Memory;
 use crate::engine::migrate::{self, Migrated, SchemaError, Upto};
 use crate::engine::postgres::PostgresEngine;
 use crate::engine::sqlite::Sqlite;
+use crate::engine::troubled::{Fates, Troubled};
 use crate::engine::{Cond, Engine, EngineError, ReadTx, Select, Table, Value, WriteTx};
 use crate::ids::IdAllocator;
-use crate::logs::store::{LogStore, MemoryLogs, SqliteLogs, cut_to};
-use crate::logs::tables::TableLogs;
+use crate::logs::LogReads;
+use crate::logs::store::LogStore;
+use crate::messages::LogError;
 use crate::metrics::WriterMetrics;
 use crate::ops::{gone_counter, lease_of_head, start_master};
 use crate::options::DatabaseOptions;
+use crate::plant::Plant;
 use crate::replica::Seen;
 use crate::rows::{Fields, RowMapped, load, load_where};
 use crate::schema::*;
@@ -95,7 +98,7 @@ pub(crate) struct Inner {
     pub(crate) master: MasterId,
     pub(crate) epoch: i64,
     pub(crate) generation: i64,
-    pub(crate) logs: Box<dyn LogStore>,
+    pub(crate) logs: LogStore,
     metrics: WriterMetrics,
     /// What somebody here has seen committed: a replica must not be behind it.
     pub(crate) seen: Seen,
@@ -106,6 +109,7 @@ pub(crate) struct Inner {
     pub(crate) lease: Duration,
     /// Whether another process is known to have this master's place.
     lost: watch::Sender<bool>,
+    pub(crate) plant: Plant,
 }
 
 impl std::fmt::Debug for Store {
@@ -130,7 +134,7 @@ impl Store {
         {
             return Err(OpenError::Replica(fault));
         }
-        let (engine, logs) = (&*opened.engine, &*opened.logs);
+        let (engine, logs) = (&*opened.engine, &opened.logs);
         let (presence, now) = wait_for_place(engine, master_name, now, database.lease).await?;
         let place = Place::take(engine, logs, master_name, now, database.lease).await?;
         cut_logs(engine, logs, place.master).await?;
@@ -147,6 +151,7 @@ impl Store {
             presence: Mutex::new(presence),
             lease: database.lease,
             lost: watch::Sender::new(false),
+            plant: Plant::Nothing,
         }));
         store.saw(place.master, place.seq);
         Ok(store)
@@ -165,6 +170,23 @@ impl Store {
     /// What is measured of its writer.
     pub fn metrics(&self) -> &WriterMetrics {
         &self.0.metrics
+    }
+
+    /// What was read of log text.
+    pub fn log_reads(&self) -> LogReads {
+        self.0.logs.reads()
+    }
+
+    /// Has all text leave for the object store that is to. For tests.
+    #[doc(hidden)]
+    pub async fn settle_logs_for_test(&self) -> Result<usize, LogError> {
+        let mut moved = 0;
+        loop {
+            match self.0.logs.move_some(&*self.0.engine).await? {
+                0 => return Ok(moved),
+                more => moved += more,
+            }
+        }
     }
 
     /// Which life of the database.
@@ -203,6 +225,60 @@ impl Store {
             tx.set(&WORKERS, &[("paused", 0.into())], &[Cond::eq("workerid", worker)]).await.ok();
         }
         tx
+    }
+
+    /// The same store, opened just now and not shared yet, with a planted fault and with commits that go wrong. For tests of what
+    /// notices that.
+    #[doc(hidden)]
+    pub fn planted_for_test(mut self, plant: Plant, fates: Fates) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.plant = plant;
+            inner.engine = Arc::new(Troubled { engine: Arc::clone(&inner.engine), fates });
+        }
+        self
+    }
+
+    /// Another master of this process over the same database, or a new life of the one of that name. It has no log text. For tests.
+    #[doc(hidden)]
+    pub async fn beside_for_test(&self, name: &str, now: Timestamp) -> Result<Self, OpenError> {
+        let (engine, lease) = (Arc::clone(&self.0.engine), self.0.lease);
+        let logs = LogStore::memory();
+        let place = Place::take(&*engine, &logs, name, now, lease).await?;
+        let store = Self(Arc::new(Inner {
+            engine,
+            ids: place.ids,
+            master: place.master,
+            epoch: place.epoch,
+            generation: place.generation,
+            logs,
+            metrics: WriterMetrics::default(),
+            seen: Seen::nothing(place.generation),
+            _lock: None,
+            presence: Mutex::new(None),
+            lease,
+            lost: watch::Sender::new(false),
+            plant: self.0.plant,
+        }));
+        store.saw(place.master, place.seq);
+        Ok(store)
+    }
+
+    /// Whether events that follow this clock are gone. For tests.
+    #[doc(hidden)]
+    pub async fn lacks_for_test(&self, clock: &Clock) -> bool {
+        let Ok(mut tx) = self.0.engine.read().await else { return false };
+        let heads = tx.select(&Select::from(&MASTER_HEADS)).await.unwrap_or_default();
+        let floor = MASTER_HEADS.position("floor").unwrap_or_default();
+        heads.iter().any(|row| match (&row[0], &row[floor]) {
+            (Value::Int(master), Value::Int(floor)) => clock.head(MasterId(*master)) < *floor,
+            _ => false,
+        })
+    }
+
+    /// What is planted; nothing outside of tests.
+    #[doc(hidden)]
+    pub fn plant(&self) -> Plant {
+        self.0.plant
     }
 
     /// Takes the sign of life away that keeps others from this master's place, as if it had been cut off for long. For tests.
@@ -323,21 +399,20 @@ pub(crate) fn kind(database: &DatabaseOptions, data_dir: &Path) -> Result<Kind, 
 
 struct Opened {
     engine: Arc<dyn Engine>,
-    logs: Box<dyn LogStore>,
+    logs: LogStore,
     lock: Option<File>,
 }
 
 async fn open_engine(database: &DatabaseOptions, data_dir: &Path) -> Result<Opened, OpenError> {
-    let shared = |engine: Arc<dyn Engine>| Opened {
-        logs: Box::new(TableLogs::new(Arc::clone(&engine))),
-        engine,
-        lock: None,
+    let text = |logs: LogStore| logs.with_objects(&database.text, database.object_bytes).map_err(failed);
+    let shared = |engine: Arc<dyn Engine>| -> Result<Opened, OpenError> {
+        Ok(Opened { logs: text(LogStore::shared(Arc::clone(&engine)))?, engine, lock: None })
     };
     let upto = Upto::default();
     match kind(database, data_dir)? {
         Kind::Memory => Ok(Opened {
             engine: Arc::new(Memory::new(ALL)),
-            logs: Box::new(MemoryLogs::default()),
+            logs: text(LogStore::memory())?,
             lock: None,
         }),
         Kind::Sqlite(file) => {
@@ -345,16 +420,16 @@ async fn open_engine(database: &DatabaseOptions, data_dir: &Path) -> Result<Open
             let (engine, _) =
                 Sqlite::open(&file, upto).await.map_err(|e| schema_error(&file.display(), e))?;
             let log_file = file.with_extension("logs.db");
-            let logs = SqliteLogs::open(&log_file).await.map_err(|e| schema_error(&log_file.display(), e))?;
-            Ok(Opened { engine: Arc::new(engine), logs: Box::new(logs), lock: Some(lock) })
+            let logs = LogStore::file(&log_file).await.map_err(|e| schema_error(&log_file.display(), e))?;
+            Ok(Opened { engine: Arc::new(engine), logs: text(logs)?, lock: Some(lock) })
         }
         Kind::Postgres => {
             migrate::postgres(database, upto).await.map_err(|e| schema_error(database, e))?;
-            Ok(shared(Arc::new(PostgresEngine::new(database).map_err(failed)?)))
+            shared(Arc::new(PostgresEngine::new(database).map_err(failed)?))
         }
         Kind::MariaDb => {
             migrate::mariadb(database, upto).await.map_err(|e| schema_error(database, e))?;
-            Ok(shared(Arc::new(MariaDbEngine::new(database).map_err(failed)?)))
+            shared(Arc::new(MariaDbEngine::new(database).map_err(failed)?))
         }
     }
 }
@@ -407,7 +482,7 @@ pub(crate) fn schema_error(database: &dyn std::fmt::Display, error: SchemaError)
 
 /// Removes text of this master's unfinished logs that was stored but never announced: nobody has seen it, and it may be sent
 /// again. That of other masters is just being written.
-async fn cut_logs(engine: &dyn Engine, logs: &dyn LogStore, me: MasterId) -> Result<(), OpenError> {
+async fn cut_logs(engine: &dyn Engine, logs: &LogStore, me: MasterId) -> Result<(), OpenError> {
     let mut tx = engine.read().await.map_err(failed)?;
     let running = Select::from(&BUILDS).filter(Cond::eq("complete", 0)).filter(Cond::eq("masterid", me.0));
     let builds = load::<Build>(&mut *tx, &running).await.map_err(failed)?;
@@ -416,7 +491,7 @@ async fn cut_logs(engine: &dyn Engine, logs: &dyn LogStore, me: MasterId) -> Res
     let steps = load_where::<Step>(&mut *tx, "buildid", &builds, &open).await.map_err(failed)?;
     let steps: Vec<i64> = steps.iter().map(|it| it.id.0).collect();
     for log in load_where::<Log>(&mut *tx, "stepid", &steps, &open).await.map_err(failed)? {
-        cut_to(logs, log.id, log.num_lines).await.map_err(failed)?;
+        logs.cut_to(log.id, log.num_lines).await.map_err(failed)?;
     }
     Ok(())
 }
@@ -473,7 +548,7 @@ impl Place {
     /// Takes the master's row, again while others that start at the same moment are faster.
     async fn take(
         engine: &dyn Engine,
-        logs: &dyn LogStore,
+        logs: &LogStore,
         name: &str,
         now: Timestamp,
         lease: Duration,
@@ -491,7 +566,7 @@ impl Place {
     /// Takes the master's row in one transaction, which also announces that the master started.
     async fn take_once(
         engine: &dyn Engine,
-        logs: &dyn LogStore,
+        logs: &LogStore,
         name: &str,
         now: Timestamp,
         lease: Duration,

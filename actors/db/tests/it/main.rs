@@ -21,6 +21,8 @@ mod logs;
 mod masters;
 mod migrations;
 mod notifiers;
+#[path = "../../../../tests/support/objects.rs"]
+mod objects;
 mod outage;
 #[path = "../../../../tests/support/proxy/mod.rs"]
 mod proxy;
