@@ -9,6 +9,7 @@ mod help;
 mod http;
 mod janitor;
 mod lifecycle;
+mod limits;
 mod logging;
 mod metrics;
 mod rehearse;

@@ -10,6 +10,7 @@ use crate::lifecycle::{self, Configured};
 /// Runs it.
 pub fn run(files: ConfigFiles) -> Result<ExitCode> {
     crate::logging::start("info");
+    crate::limits::open_all_files();
     let options = files.clone().layers();
     let Some(loaded) = files.load()? else { return Ok(ExitCode::FAILURE) };
     lifecycle::run(Configured { loaded, options: Some(options) }, |master| async move {

@@ -8,6 +8,7 @@ mod init;
 mod irc;
 mod mail;
 mod metrics;
+mod populate;
 mod reload;
 mod retention;
 mod secrets;

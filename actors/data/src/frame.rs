@@ -1,8 +1,7 @@
 //! Events as subscribers get them: rendered once, shared by all.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use bytestring::ByteString;
 use greenroom_model::wire::{self, Lookup};
 use greenroom_model::{Clock, Event, Key};
 
@@ -19,27 +18,14 @@ pub struct Frame {
     pub clock: Arc<str>,
     /// The same.
     pub clock_value: Arc<Clock>,
-    /// What was made of it by [`Frame::text`], by key.
-    texts: Box<[OnceLock<ByteString>]>,
 }
 
 impl Frame {
     /// Renders an event.
     pub fn new(event: Event, clock: Clock, lookup: &dyn Lookup) -> Self {
         let json = wire::render(&event.what.record, lookup).into();
-        let keys = event.what.keys();
-        let texts = keys.iter().map(|_| OnceLock::new()).collect();
-        let text = clock.to_string().into();
-        Self { keys, json, clock: text, clock_value: Arc::new(clock), texts, event }
-    }
-
-    /// The text that a frame as selected by a key is on the wire, made by whoever asks first and shared by all. There is one form
-    /// of it: that of `/ws` without clocks.
-    pub fn text(&self, key: usize, make: impl FnOnce() -> String) -> ByteString {
-        match self.texts.get(key) {
-            Some(text) => text.get_or_init(|| make().into()).clone(),
-            None => make().into(),
-        }
+        let (keys, text) = (event.what.keys(), clock.to_string().into());
+        Self { keys, json, clock: text, clock_value: Arc::new(clock), event }
     }
 
     /// About what it costs a queue, in bytes.

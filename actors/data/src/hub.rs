@@ -6,12 +6,13 @@
 //! is over, and its subscriber resumes from its clock.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::prelude::*;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use greenroom_model::{Clock, Pattern};
 use greenroom_mq::TopicIndex;
 use greenroom_runtime::{Birth, Front, Supervised, TaskEnd, Tasks, fail};
@@ -32,6 +33,16 @@ const REJOIN_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait before a refused join is tried again: the DataActor is loading its state.
 const JOIN_AGAIN: Duration = Duration::from_millis(5);
 
+/// The hub of actors: they decide by what they hear, so it never waits.
+const OF_ACTORS: &str = "hub/actors";
+/// After it handed frames over a hub rests, so long for each subscriber that got some: in a burst each of many gets much in one write,
+/// not little in many. Who is alone gets everything at once.
+const REST: Duration = Duration::from_micros(200);
+/// Shorter rests are not worth a timer.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
+/// Longer ones would be noticed.
+const LONGEST_REST: Duration = Duration::from_millis(50);
+
 /// Frames in a row, as the DataActor passes them on.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
@@ -46,10 +57,36 @@ pub struct Batch {
     pub after: Clock,
 }
 
-/// What an audience wants of a batch, in order: frames, and which of their keys was selected. A queue holds these.
-pub(crate) struct Run {
-    pub items: Vec<(Arc<Frame>, usize)>,
-    bytes: usize,
+/// What the subscribers of the same patterns get together, in order; all of them share it.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// Frames, and which of their keys was selected.
+    pub(crate) items: Vec<(Arc<Frame>, usize)>,
+    pub(crate) bytes: usize,
+    encoded: OnceLock<Bytes>,
+}
+
+impl Run {
+    /// How many events it has.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether it has none. None that is given is.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Its events, each with the clock of the whole feed after it.
+    pub fn deliveries(&self) -> impl Iterator<Item = Delivered> + '_ {
+        self.items.iter().map(|(frame, key)| delivered(frame.clone(), *key, frame.clock.clone()))
+    }
+
+    /// What goes over the wire for all of it, made by whoever asks first and shared by all. There is one form of it: that of `/ws`
+    /// without clocks.
+    pub fn encoded(&self, make: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.encoded.get_or_init(|| make(self)).clone()
+    }
 }
 
 /// Shared between a queue's two ends.
@@ -66,9 +103,9 @@ impl QueueState {
         self.overflown.load(Ordering::Acquire)
     }
 
-    /// An event of this size waits no more.
-    pub(crate) fn taken(&self, size: usize) {
-        self.events.fetch_sub(1, Ordering::Relaxed);
+    /// So many events of so many bytes wait no more.
+    pub(crate) fn taken(&self, events: usize, size: usize) {
+        self.events.fetch_sub(events, Ordering::Relaxed);
         self.bytes.fetch_sub(size, Ordering::Relaxed);
     }
 
@@ -111,6 +148,11 @@ pub struct Hub {
     next_id: u64,
     /// The clock up to which every live subscriber has everything queued.
     clock: Arc<ArcSwap<Clock>>,
+    /// Audiences to which something is due.
+    touched: Vec<u64>,
+    /// The clock after what is due.
+    after: Option<Clock>,
+    resting: bool,
     lagging: u64,
 }
 
@@ -136,6 +178,9 @@ impl Hub {
             subscribers: HashMap::new(),
             next_id: 0,
             clock: Arc::new(ArcSwap::from_pointee(Clock::default())),
+            touched: Vec::new(),
+            after: None,
+            resting: false,
             lagging: 0,
         }
     }
@@ -155,6 +200,8 @@ impl Hub {
         self.audiences.clear();
         self.by_patterns.clear();
         self.subscribers.clear();
+        self.touched.clear();
+        self.after = None;
     }
 
     fn new_id(&mut self) -> u64 {
@@ -170,8 +217,8 @@ impl Hub {
         let id = self.new_id();
         patterns.iter().for_each(|p| self.index.insert(p, id));
         self.by_patterns.insert(patterns.clone(), id);
-        let due = Run { items: Vec::new(), bytes: 0 };
-        self.audiences.insert(id, Audience { patterns, members: HashMap::new(), due });
+        let audience = Audience { patterns, members: HashMap::new(), due: Run::default() };
+        self.audiences.insert(id, audience);
         id
     }
 
@@ -187,10 +234,9 @@ impl Hub {
         }
     }
 
-    /// Queues what each audience wants of these frames.
-    fn queue(&mut self, frames: &[Arc<Frame>]) {
+    /// Finds what each audience wants of these frames.
+    fn sort(&mut self, frames: &[Arc<Frame>]) {
         let mut wanted: Vec<(u64, usize)> = Vec::new();
-        let mut touched: Vec<u64> = Vec::new();
         for frame in frames {
             wanted.clear();
             for (at, key) in frame.keys.iter().enumerate() {
@@ -201,30 +247,52 @@ impl Hub {
             wanted.dedup_by_key(|(id, _)| *id);
             for (id, key) in &wanted {
                 let Some(audience) = self.audiences.get_mut(id) else { continue };
-                if audience.due.items.is_empty() {
-                    touched.push(*id);
+                if audience.due.is_empty() {
+                    self.touched.push(*id);
                 }
                 audience.due.bytes += frame.size();
                 audience.due.items.push((frame.clone(), *key));
             }
         }
-        touched.into_iter().for_each(|id| self.hand_over(id));
     }
 
-    /// Gives its members what is due to an audience; who has no room for it is over.
-    fn hand_over(&mut self, id: u64) {
-        let Some(audience) = self.audiences.get_mut(&id) else { return };
-        let run = std::mem::replace(&mut audience.due, Run { items: Vec::new(), bytes: 0 });
-        let run = Arc::new(run);
-        let mut over = Vec::new();
+    /// Queues all that is due, and rests.
+    fn hand_over(&mut self, ctx: &mut Context<Self>) {
+        let mut members = 0;
+        for id in std::mem::take(&mut self.touched) {
+            members += self.hand_over_to(id);
+        }
+        if let Some(after) = self.after.take() {
+            self.clock.store(Arc::new(after));
+        }
+        let rest = REST.saturating_mul(members).min(LONGEST_REST);
+        if !self.resting && rest >= SHORTEST_REST && self.name != OF_ACTORS {
+            self.resting = true;
+            ctx.run_later(rest, |act, ctx| {
+                act.resting = false;
+                if act.after.is_some() {
+                    act.hand_over(ctx);
+                }
+            });
+        }
+    }
+
+    /// Gives its members what is due to an audience; who has no room for it is over. Answers how many got it.
+    fn hand_over_to(&mut self, id: u64) -> u32 {
+        let Some(audience) = self.audiences.get_mut(&id) else { return 0 };
+        let run = Arc::new(std::mem::take(&mut audience.due));
+        let (mut over, mut members) = (Vec::new(), 0);
         for (id, member) in &audience.members {
-            if !member.state.take_room(&run) || member.queue.try_send(run.clone()).is_err() {
+            if member.state.take_room(&run) && member.queue.try_send(run.clone()).is_ok() {
+                members += 1;
+            } else {
                 member.state.overflown.store(true, Ordering::Release);
                 over.push(*id);
             }
         }
         self.lagging += over.len() as u64;
         over.into_iter().for_each(|id| self.remove(id));
+        members
     }
 }
 
@@ -261,6 +329,7 @@ impl Handler<Joined> for Hub {
                 let known =
                     self.position.is_some_and(|p| p.birth == at.birth && p.next_frame >= at.next_frame);
                 if !known {
+                    self.hand_over(ctx);
                     let missed_nothing = self.position.is_some() && **self.clock.load() == start.clock;
                     if !missed_nothing {
                         self.restart_all();
@@ -283,15 +352,18 @@ impl Handler<Joined> for Hub {
 impl Handler<Batch> for Hub {
     type Result = ();
 
-    fn handle(&mut self, batch: Batch, _: &mut Context<Self>) {
+    fn handle(&mut self, batch: Batch, ctx: &mut Context<Self>) {
         let at = Position { birth: batch.birth, next_frame: batch.first };
         if self.position != Some(at) {
             // Something was missed (or this hub has not heard where it begins): nobody may be left believing otherwise.
             self.restart_all();
         }
-        self.queue(&batch.frames);
+        self.sort(&batch.frames);
         self.position = Some(Position { next_frame: batch.first + batch.frames.len() as u64, ..at });
-        self.clock.store(Arc::new(batch.after));
+        self.after = Some(batch.after);
+        if !self.resting {
+            self.hand_over(ctx);
+        }
     }
 }
 
@@ -316,9 +388,13 @@ pub(crate) struct Attached {
 impl Handler<Attach> for Hub {
     type Result = Result<Attached, DataError>;
 
-    fn handle(&mut self, msg: Attach, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, msg: Attach, ctx: &mut Context<Self>) -> Self::Result {
         if self.position.is_none() {
             return Err(DataError::unavailable("the feed is starting"));
+        }
+        if self.after.is_some() {
+            // What is due was sorted without this one: its queue begins behind it.
+            self.hand_over(ctx);
         }
         let id = self.new_id();
         let of = self.audience(msg.patterns);

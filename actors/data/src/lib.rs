@@ -40,7 +40,7 @@ pub use first_error::FirstError;
 pub use greenroom_db::{BuildContext, ConsoleCell, ConsoleOf, ConsolePage, ConsoleRow};
 pub use frame::{Delivered, Frame};
 pub use hot::{Hot, Shown};
-pub use hub::{Delivery, Ended, Subscription};
+pub use hub::{Delivery, Ended, Run, Subscription};
 pub use journal::Journal;
 pub use listener::{Enqueued, KEPT_DELIVERIES, ListenerState, Settled};
 pub use retention::Retention;

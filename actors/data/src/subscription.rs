@@ -66,6 +66,8 @@ struct Live {
     from: Clock,
     /// That was replayed.
     caught_up: bool,
+    /// All that comes is new: nothing of it was given before.
+    all_new: bool,
     hub_clock: Arc<ArcSwap<Clock>>,
 }
 
@@ -94,12 +96,16 @@ impl Subscription {
     /// The next delivery. After [`Delivery::Ended`] there is nothing else.
     pub async fn next(&mut self) -> Delivery {
         loop {
-            if let Some(ended) = self.ended {
-                return Delivery::Ended(ended);
+            self.ready().await;
+            if let Some(delivery) = self.try_next() {
+                return delivery;
             }
-            if let Some(event) = self.take_replayed() {
-                return Delivery::Event(event);
-            }
+        }
+    }
+
+    /// Waits until there may be something to give in memory: [`Subscription::try_next`] and [`Subscription::try_next_run`] tell.
+    pub async fn ready(&mut self) {
+        while self.ended.is_none() && self.replay.is_empty() {
             if !self.caught_up() {
                 if let Err(ended) = self.read_on().await {
                     self.ended = Some(ended);
@@ -111,16 +117,39 @@ impl Subscription {
                 continue;
             };
             if live.current.is_some() {
-                if let Some(event) = self.take_queued() {
-                    return Delivery::Event(event);
-                }
-                continue;
+                return;
             }
             match live.queue.recv().await {
                 Some(run) => live.current = Some((run, 0)),
                 None => self.queue_closed(),
             }
         }
+    }
+
+    /// All at once of what is to be given next, if it is in memory, new as a whole, and shared with others of the same patterns. For
+    /// those who pass it on as it is; the others, and those that get none, take [`Subscription::try_next`].
+    pub fn try_next_run(&mut self) -> Option<Arc<Run>> {
+        if self.ended.is_some() || !self.replay.is_empty() || !self.caught_up() {
+            return None;
+        }
+        let live = self.live.as_mut()?;
+        if live.current.is_none() {
+            live.current = live.queue.try_recv().ok().map(|run| (run, 0));
+        }
+        let (run, _) = live.current.as_ref().filter(|(_, given)| *given == 0)?;
+        let (last, _) = run.items.last()?;
+        if !live.all_new {
+            let known = |(frame, _): &(Arc<Frame>, usize)| self.at.contains(frame.event.master, frame.event.seq);
+            if run.items.iter().any(known) || !last.clock_value.covers(&self.at) {
+                return None;
+            }
+            live.all_new = true;
+        }
+        self.at = last.clock_value.clone();
+        self.at_text = last.clock.clone();
+        let (run, _) = live.current.take()?;
+        live.state.taken(run.items.len(), run.bytes);
+        Some(run)
     }
 
     /// The next delivery, if there is one in memory now.
@@ -212,7 +241,7 @@ impl Subscription {
             if *next == run.items.len() {
                 live.current = None;
             }
-            live.state.taken(frame.size());
+            live.state.taken(1, frame.size());
             if !self.at.contains(frame.event.master, frame.event.seq) {
                 return Some(self.give(frame, key));
             }
@@ -247,7 +276,7 @@ impl Subscription {
                 let (id, state, hub_clock) = (attached.id, attached.state, attached.hub_clock);
                 let (queue, from_there) = (attached.queue, attached.from);
                 let live =
-                    Live { id, queue, current: None, state, from: from_there, caught_up: false, hub_clock };
+                    Live { id, queue, current: None, state, from: from_there, caught_up: false, all_new: false, hub_clock };
                 self.live = Some(live);
                 return from;
             }
@@ -313,7 +342,10 @@ impl Subscription {
                     continue;
                 }
                 let page = read(&self.shared.reader, EventsAfter { master, after, limit: PAGE }).await?.value;
-                let EventPage::Events(events) = page else { return Err(DataError::Gone) };
+                let events = match page {
+                    EventPage::Events(events) => events,
+                    EventPage::Gone(_) => return Err(DataError::Gone),
+                };
                 for event in events.into_iter().filter(|e| e.seq <= head) {
                     heads.set(master, event.seq);
                     merger.offer(event);

@@ -25,7 +25,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A peer that acknowledges nothing of what was sent for so long is gone; its connection ends, whatever runs on it.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// Connections of one worker thread.
-const MAX_CONNECTIONS: usize = 8_192;
+const MAX_CONNECTIONS: usize = 16_384;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, Abortable, Aborted, LocalBoxFuture};
 use futures_util::stream::FuturesUnordered;
-use greenroom_data::{Delivery, Subscription};
+use greenroom_data::{Delivery, Run, Subscription};
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -39,13 +39,16 @@ pub(crate) struct Feed {
 pub(crate) struct Turn {
     /// Of which subscription; its `_id`, if it has clocks.
     pub(crate) id: Option<Rc<str>>,
+    /// What it gave at once, in order, if it has no clocks; then it gave nothing singly.
+    pub(crate) runs: Vec<Arc<Run>>,
     /// What it gave, in order; perhaps nothing.
     pub(crate) deliveries: Vec<Delivery>,
     /// The clock that it stands at, if it is quiet and a mark is due.
     pub(crate) mark: Option<Arc<str>>,
 }
 
-type Waiting = Abortable<LocalBoxFuture<'static, (Feed, Option<Delivery>)>>;
+/// A feed, and whether it may have something to give; else a mark is asked for.
+type Waiting = Abortable<LocalBoxFuture<'static, (Feed, bool)>>;
 
 struct Known {
     life: u64,
@@ -74,6 +77,11 @@ impl Feeds {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.known.is_empty()
+    }
+
+    /// Whether there is one subscription.
+    pub(crate) fn is_one(&self) -> bool {
+        self.known.len() == 1
     }
 
     pub(crate) fn has(&self, name: &Name) -> bool {
@@ -106,18 +114,21 @@ impl Feeds {
         let (stop, registration) = AbortHandle::new_pair();
         let marks = feed.id.as_ref().map(|_| self.marks.clone());
         let future: LocalBoxFuture<'static, _> = Box::pin(async move {
-            let delivery = match marks {
-                None => Some(feed.subscription.next().await),
+            let ready = match marks {
+                None => {
+                    feed.subscription.ready().await;
+                    true
+                }
                 Some(marks) => {
                     let marked = marks.notified();
                     tokio::select! {
                         biased;
-                        delivery = feed.subscription.next() => Some(delivery),
-                        () = marked => None,
+                        () = feed.subscription.ready() => true,
+                        () = marked => false,
                     }
                 }
             };
-            (feed, delivery)
+            (feed, ready)
         });
         self.waiting.push(Abortable::new(future, registration));
         stop
@@ -127,14 +138,14 @@ impl Feeds {
     pub(crate) async fn next(&mut self) -> Turn {
         loop {
             let Some(done) = self.waiting.next().await else { return std::future::pending().await };
-            let Ok((mut feed, first)) = done else {
+            let Ok((mut feed, ready)) = done else {
                 let Aborted = Aborted;
                 continue;
             };
             if self.known.get(&feed.name).is_none_or(|known| known.life != feed.life) {
                 continue;
             }
-            let turn = take(&mut feed, first);
+            let turn = take(&mut feed, ready);
             let ended = matches!(turn.deliveries.last(), Some(Delivery::Ended(_)));
             if ended {
                 self.known.remove(&feed.name);
@@ -150,22 +161,32 @@ impl Feeds {
     }
 }
 
-/// What is ready of one subscription, beginning with `first`; none: a mark is asked for.
-fn take(feed: &mut Feed, first: Option<Delivery>) -> Turn {
-    let mut turn = Turn { id: feed.id.clone(), deliveries: Vec::new(), mark: None };
-    match first {
-        None if feed.gave => feed.gave = false,
-        None => turn.mark = feed.subscription.idle_clock(),
-        Some(first) => {
-            feed.gave = true;
-            let mut next = Some(first);
-            while let Some(delivery) = next.take() {
-                let ended = matches!(delivery, Delivery::Ended(_));
-                turn.deliveries.push(delivery);
-                if !ended && turn.deliveries.len() < TURN {
-                    next = feed.subscription.try_next();
-                }
-            }
+/// What is ready of one subscription, or its mark.
+fn take(feed: &mut Feed, ready: bool) -> Turn {
+    let mut turn = Turn { id: feed.id.clone(), runs: Vec::new(), deliveries: Vec::new(), mark: None };
+    if !ready {
+        if !std::mem::take(&mut feed.gave) {
+            turn.mark = feed.subscription.idle_clock();
+        }
+        return turn;
+    }
+    feed.gave = true;
+    let mut taken = 0;
+    while feed.id.is_none()
+        && taken < TURN
+        && let Some(run) = feed.subscription.try_next_run()
+    {
+        taken += run.len();
+        turn.runs.push(run);
+    }
+    while turn.runs.is_empty()
+        && turn.deliveries.len() < TURN
+        && let Some(delivery) = feed.subscription.try_next()
+    {
+        let ended = matches!(delivery, Delivery::Ended(_));
+        turn.deliveries.push(delivery);
+        if ended {
+            break;
         }
     }
     turn

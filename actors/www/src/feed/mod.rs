@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use crate::www::Www;
 
 /// Open connections to the feed in all, of whatever face.
-const MAX_LISTENERS: usize = 2_000;
+const MAX_LISTENERS: usize = 20_000;
 
 /// A place among the open connections to the feed, given back when it is dropped.
 pub(crate) struct Place(Www);

@@ -222,6 +222,7 @@ impl Stream {
 
     fn render(&mut self, turn: Turn) -> String {
         let mut chunk = String::new();
+        turn.runs.iter().flat_map(|run| run.deliveries()).for_each(|it| push_event(&mut chunk, &it));
         for delivery in turn.deliveries {
             match delivery {
                 Delivery::Event(delivered) => push_event(&mut chunk, &delivered),

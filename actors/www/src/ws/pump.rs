@@ -1,35 +1,16 @@
-//! The socket itself: passes what comes in to the session and what goes out to the peer, and decides nothing.
+//! The socket itself: passes what the peer says to the session, answers pings, and decides nothing. What the session says goes past it
+//! ([`super::body`]).
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-use actix::{Actor, ActorContext, AsyncContext, StreamHandler};
+use actix::{Actor, ActorContext, StreamHandler};
 use actix_http::ws::{CloseCode, CloseReason, Item};
 use actix_web_actors::ws::{Message, ProtocolError, WebsocketContext};
 use bytes::{Bytes, BytesMut};
-use bytestring::ByteString;
-use futures_util::stream;
 use tokio::sync::mpsc;
 
 use super::MAX_FRAME;
-
-/// What the pump holds of its connection.
-pub(super) struct PumpEnds {
-    /// What the peer says.
-    pub(super) incoming: mpsc::Sender<Bytes>,
-    /// What goes out together; its end is the end of the connection.
-    pub(super) outgoing: mpsc::Receiver<Vec<Out>>,
-    /// Why the connection ends, once it does.
-    pub(super) close: Rc<Cell<Close>>,
-}
-
-/// One frame to the peer.
-pub(super) enum Out {
-    /// Text.
-    Text(ByteString),
-    /// A question whether it lives.
-    Ping,
-}
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +21,21 @@ pub(super) enum Close {
     With(u16, &'static str),
 }
 
+impl Close {
+    /// What the peer is told.
+    pub(super) fn reason(self) -> Option<CloseReason> {
+        match self {
+            Close::Silent => None,
+            Close::With(code, text) => {
+                Some(CloseReason { code: CloseCode::from(code), description: Some(text.to_owned()) })
+            }
+        }
+    }
+}
+
 /// The socket actor.
 pub(super) struct Pump {
     incoming: mpsc::Sender<Bytes>,
-    outgoing: Option<mpsc::Receiver<Vec<Out>>>,
-    close: Rc<Cell<Close>>,
     /// A message that comes in several frames.
     partial: BytesMut,
     /// A frame was refused by its header ([`super::limit`]).
@@ -52,14 +43,13 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    pub(super) fn new(ends: PumpEnds, too_large: Rc<Cell<bool>>) -> Self {
-        let PumpEnds { incoming, outgoing, close } = ends;
-        Self { incoming, outgoing: Some(outgoing), close, partial: BytesMut::new(), too_large }
+    /// One that passes on what the peer says.
+    pub(super) fn new(incoming: mpsc::Sender<Bytes>, too_large: Rc<Cell<bool>>) -> Self {
+        Self { incoming, partial: BytesMut::new(), too_large }
     }
 
     fn end(&mut self, close: Close, context: &mut WebsocketContext<Self>) {
-        if let Close::With(code, reason) = close {
-            let reason = CloseReason { code: CloseCode::from(code), description: Some(reason.to_owned()) };
+        if let Some(reason) = close.reason() {
             context.close(Some(reason));
         }
         context.stop();
@@ -98,30 +88,6 @@ impl Pump {
 
 impl Actor for Pump {
     type Context = WebsocketContext<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        if let Some(outgoing) = self.outgoing.take() {
-            context.add_stream(stream::unfold(outgoing, |mut outgoing| async {
-                outgoing.recv().await.map(|batch| (batch, outgoing))
-            }));
-        }
-    }
-}
-
-/// What the session says: each batch becomes one write.
-impl StreamHandler<Vec<Out>> for Pump {
-    fn handle(&mut self, batch: Vec<Out>, context: &mut Self::Context) {
-        for frame in batch {
-            match frame {
-                Out::Text(text) => context.text(text),
-                Out::Ping => context.ping(b""),
-            }
-        }
-    }
-
-    fn finished(&mut self, context: &mut Self::Context) {
-        self.end(self.close.get(), context);
-    }
 }
 
 /// What the peer says.

@@ -2,13 +2,11 @@
 //! on whether the peer reads or not.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::fmt::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use futures_util::FutureExt;
 use greenroom_data::{DataError, Delivered, Delivery, Ended, Ro};
 use greenroom_model::{Clock, Pattern};
@@ -17,7 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::command::{self, Act, Command, Fault, Since, Stop};
-use super::pump::{Close, Out, PumpEnds};
+use super::outbox::{Outbox, in_order};
+use super::pump::Close;
 use crate::feed::escape_key;
 use crate::feed::feeds::{Feeds, Name, Turn, name_of};
 
@@ -27,10 +26,6 @@ const MAX_PATHS: usize = 200;
 const MAX_COMMANDS: usize = 512;
 /// Batches on their way to the socket.
 const BATCHES: usize = 2;
-/// Subscriptions are not read while so much waits to be sent: what comes meanwhile waits in the data layer, which ends a
-/// subscription past 1,000 events or 1 MiB.
-const PAUSE_FRAMES: usize = 512;
-const PAUSE_BYTES: usize = 256 << 10;
 /// Subscriptions served before what they gave is sent.
 const GATHER: usize = 64;
 /// How often a quiet subscription tells its clock.
@@ -45,39 +40,25 @@ const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(10);
 /// The connection of a client that did not keep up.
 const TOO_SLOW: Close = Close::With(4410, "did not keep up; resume from the last clock");
 
+/// What a connection holds of its session.
+pub(super) struct Ends {
+    /// What the peer says.
+    pub(super) incoming: mpsc::Sender<Bytes>,
+    /// What goes out together; its end is the end of the connection.
+    pub(super) outgoing: mpsc::Receiver<Vec<Bytes>>,
+    /// Why the connection ends, once it does.
+    pub(super) close: Rc<Cell<Close>>,
+}
+
 /// One connection.
 pub(super) struct Session {
     ro: Ro,
     stopping: watch::Receiver<bool>,
     incoming: mpsc::Receiver<Bytes>,
-    outgoing: mpsc::Sender<Vec<Out>>,
+    outgoing: mpsc::Sender<Vec<Bytes>>,
     close: Rc<Cell<Close>>,
     feeds: Feeds,
     outbox: Outbox,
-}
-
-/// What waits to be sent.
-#[derive(Default)]
-struct Outbox {
-    frames: VecDeque<Out>,
-    bytes: usize,
-}
-
-impl Outbox {
-    fn push(&mut self, text: impl Into<ByteString>) {
-        let text = text.into();
-        self.bytes += text.len();
-        self.frames.push_back(Out::Text(text));
-    }
-
-    fn is_full(&self) -> bool {
-        self.frames.len() >= PAUSE_FRAMES || self.bytes >= PAUSE_BYTES
-    }
-
-    fn take(&mut self) -> Vec<Out> {
-        self.bytes = 0;
-        self.frames.drain(..).collect()
-    }
 }
 
 /// What a session waits for.
@@ -92,12 +73,12 @@ enum Step {
 }
 
 impl Session {
-    /// A session and the ends that its pump holds.
-    pub(super) fn new(ro: Ro, stopping: watch::Receiver<bool>) -> (Self, PumpEnds) {
+    /// A session and the ends that its connection holds.
+    pub(super) fn new(ro: Ro, stopping: watch::Receiver<bool>) -> (Self, Ends) {
         let (said, incoming) = mpsc::channel(MAX_COMMANDS);
         let (outgoing, sent) = mpsc::channel(BATCHES);
         let close = Rc::new(Cell::new(Close::With(1000, "")));
-        let ends = PumpEnds { incoming: said, outgoing: sent, close: close.clone() };
+        let ends = Ends { incoming: said, outgoing: sent, close: close.clone() };
         (
             Self { ro, stopping, incoming, outgoing, close, feeds: Feeds::new(), outbox: Outbox::default() },
             ends,
@@ -121,7 +102,7 @@ impl Session {
         let (mut tick, mut sent_at) = (0, Instant::now());
         loop {
             let full = self.outbox.is_full();
-            let waiting = !self.outbox.frames.is_empty();
+            let waiting = !self.outbox.is_empty();
             if !waiting {
                 sent_at = Instant::now();
             }
@@ -164,8 +145,8 @@ impl Session {
         if !self.feeds.is_empty() {
             self.feeds.ask_for_marks();
         }
-        if tick.is_multiple_of(PING_EVERY) && self.outbox.frames.is_empty() {
-            self.outbox.frames.push_back(Out::Ping);
+        if tick.is_multiple_of(PING_EVERY) && self.outbox.is_empty() {
+            self.outbox.ping();
         }
     }
 
@@ -180,10 +161,9 @@ impl Session {
             let Some(turn) = self.feeds.next().now_or_never() else { break };
             end = self.take(turn, &mut plain);
         }
-        // Stock clients get events in the order of production, whichever subscription they came by.
-        plain.sort_by_key(|it| (it.frame.event.master, it.frame.event.seq));
+        in_order(&mut plain);
         for delivered in &plain {
-            self.outbox.push(delivered.frame.text(delivered.key, || frame(delivered, None)));
+            self.outbox.push(frame(delivered, None));
         }
         end
     }
@@ -191,6 +171,13 @@ impl Session {
     fn take(&mut self, turn: Turn, plain: &mut Vec<Delivered>) -> Option<Close> {
         if let (Some(id), Some(clock)) = (&turn.id, &turn.mark) {
             self.outbox.push(format!("{{\"s\":{id},\"c\":\"{clock}\"}}"));
+        }
+        for run in turn.runs {
+            match self.feeds.is_one() {
+                true => self.outbox.push_run(&run),
+                // They are put in order with what the others give.
+                false => plain.extend(run.deliveries()),
+            }
         }
         for delivery in turn.deliveries {
             match (delivery, &turn.id) {
@@ -281,7 +268,7 @@ impl Session {
 }
 
 /// An event as text: the entity's public form is shared, only its frame is made here.
-fn frame(delivered: &Delivered, id: Option<&Rc<str>>) -> String {
+pub(super) fn frame(delivered: &Delivered, id: Option<&Rc<str>>) -> String {
     let event = &delivered.frame;
     let mut out = String::with_capacity(event.json.len() + delivered.clock.len() + 96);
     out.push_str("{\"k\":\"");
@@ -294,26 +281,4 @@ fn frame(delivered: &Delivered, id: Option<&Rc<str>>) -> String {
     }
     out.push('}');
     out
-}
-
-impl From<ByteString> for Out {
-    fn from(text: ByteString) -> Self {
-        Out::Text(text)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_outbox_is_full_by_count_or_by_bytes() {
-        let mut outbox = Outbox::default();
-        (0..PAUSE_FRAMES).for_each(|_| outbox.push("{}".into()));
-        assert!(outbox.is_full());
-        assert_eq!(outbox.take().len(), PAUSE_FRAMES);
-        assert!(!outbox.is_full() && outbox.frames.is_empty());
-        outbox.push("x".repeat(PAUSE_BYTES));
-        assert!(outbox.is_full());
-    }
 }
