@@ -105,6 +105,7 @@ mod tests {
             requested_at: Timestamp(at),
             answer: None,
             answered_at: None,
+            came_from: None,
             version: 1,
         }
     }

@@ -59,6 +59,7 @@ impl SharedCounts {
             sum.buildsets += more.buildsets;
             sum.changes += more.changes;
             sum.sourcestamps += more.sourcestamps;
+            sum.acts += more.acts;
         });
     }
 }
@@ -127,7 +128,7 @@ impl Supervised for Janitor {
                 "builds_without_logs": it.removed.builds_without_logs, "steps_deleted": it.removed.steps,
                 "requests_deleted": it.removed.requests, "buildsets_deleted": it.removed.buildsets,
                 "changes_deleted": it.removed.changes, "sourcestamps_deleted": it.removed.sourcestamps,
-                "texts_deleted": it.texts,
+                "texts_deleted": it.texts, "audit_entries_deleted": it.removed.acts,
             })
         })
     }

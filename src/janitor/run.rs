@@ -71,6 +71,7 @@ pub async fn run(
     if section.enabled {
         work.loose(false).await?;
         work.loose(true).await?;
+        work.acts().await?;
     }
     Ok(work.report)
 }
@@ -132,21 +133,32 @@ impl Work<'_> {
     }
 
     /// One transaction, then a pause of the same length: at least half of the writer's time is left to builds.
-    async fn step(&self, what: Remove) -> Result<(), DataError> {
+    async fn step(&self, what: Remove) -> Result<Removed, DataError> {
         if self.dry_run {
-            return Ok(());
+            return Ok(Removed::default());
         }
         let begun = Instant::now();
         let removed = self.data.remove(Remove { at: self.data.now(), ..what }).await?;
         (self.told)(&removed);
         sleep(begun.elapsed().min(LONGEST_PAUSE)).await;
+        Ok(removed)
+    }
+
+    /// Old entries of the audit log.
+    async fn acts(&self) -> Result<(), DataError> {
+        let acts_before = Some(self.older_than(self.section.audit_age));
+        while self.step(Remove { acts_before, ..Remove::default() }).await?.acts > 0 {}
         Ok(())
+    }
+
+    fn older_than(&self, age: greenroom_config::values::Duration) -> Timestamp {
+        let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        Timestamp(self.data.now().0.saturating_sub(age))
     }
 
     /// Changes that no build is about, or buildsets that never had a build.
     async fn loose(&mut self, changes: bool) -> Result<(), DataError> {
-        let age = i64::try_from(self.section.change_age.as_micros()).unwrap_or(i64::MAX);
-        let before = Timestamp(self.data.now().0.saturating_sub(age));
+        let before = self.older_than(self.section.change_age);
         let mut after = Some(0);
         while let Some(from) = after {
             let page = self.data.loose_ends(changes, before, from, PAGE).await?;

@@ -52,6 +52,8 @@ pub struct Below {
     pub broker: Front<Broker>,
     /// Where to publish.
     pub published: Published,
+    /// A planted fault; nothing outside of tests.
+    pub plant: Plant,
 }
 
 /// See the module.
@@ -324,7 +326,7 @@ impl Handler<Began> for DataActor {
             TaskEnd::Done(Ok(loaded)) => {
                 let cache = Cache::new(loaded);
                 self.below.published.store(Some(Arc::new(cache.hot.clone())));
-                let mut merger = Merger::new(cache.hot.clock.clone());
+                let mut merger = Merger::new(cache.hot.clock.clone()).planted(self.below.plant);
                 cache.versions().for_each(|(entity, version)| merger.remember(entity, version));
                 self.life = Some(Life { cache, merger, ring: VecDeque::new(), ring_bytes: 0, rows: None, next_frame: 0 });
                 self.settle();
@@ -420,6 +422,8 @@ pub struct HubStart {
     pub next_frame: u64,
     /// What precedes it.
     pub clock: Clock,
+    /// A planted fault; nothing outside of tests.
+    pub plant: Plant,
 }
 
 impl Handler<JoinHub> for DataActor {
@@ -428,7 +432,12 @@ impl Handler<JoinHub> for DataActor {
     fn handle(&mut self, msg: JoinHub, _: &mut Context<Self>) -> Self::Result {
         let Some(life) = &self.life else { return Err(DataError::unavailable("the state is being loaded")) };
         self.hubs.insert(msg.name, msg.hub);
-        Ok(HubStart { birth: self.birth, next_frame: life.next_frame, clock: life.cache.hot.clock.clone() })
+        Ok(HubStart {
+            birth: self.birth,
+            next_frame: life.next_frame,
+            clock: life.cache.hot.clock.clone(),
+            plant: self.below.plant,
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use greenroom_db::Plant;
 use greenroom_model::{Clock, Pattern};
 use greenroom_mq::TopicIndex;
 use greenroom_runtime::{Birth, Front, Supervised, TaskEnd, Tasks, fail};
@@ -154,6 +155,7 @@ pub struct Hub {
     after: Option<Clock>,
     resting: bool,
     lagging: u64,
+    plant: Plant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +184,7 @@ impl Hub {
             after: None,
             resting: false,
             lagging: 0,
+            plant: Plant::Nothing,
         }
     }
 
@@ -196,6 +199,9 @@ impl Hub {
 
     /// What was missed cannot be queued any more: every subscriber resumes from its own clock.
     fn restart_all(&mut self) {
+        if self.plant == Plant::AcrossGap {
+            return;
+        }
         self.index = TopicIndex::new();
         self.audiences.clear();
         self.by_patterns.clear();
@@ -324,6 +330,7 @@ impl Handler<Joined> for Hub {
         match end {
             TaskEnd::Done(Ok(start)) => {
                 self.joining = false;
+                self.plant = start.plant;
                 let at = Position { birth: start.birth, next_frame: start.next_frame };
                 // Batches that overtook this answer have moved the position on already.
                 let known =

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use greenroom_db::Plant;
 use greenroom_model::{Clock, EntityKey, Event, MasterId};
 
 /// How many entities' last versions are remembered, twice; forgetting costs a read, never the order.
@@ -35,18 +36,26 @@ pub struct Merger {
     settled: Clock,
     /// Only one master's events are merged: its own order says it all.
     alone: bool,
+    plant: Plant,
 }
 
 impl Merger {
     /// Goes on after `clock`.
     pub fn new(clock: Clock) -> Self {
         let versions = [HashMap::new(), HashMap::new()];
-        Self { settled: clock.clone(), clock, waiting: BTreeMap::new(), versions, alone: false }
+        Self { settled: clock.clone(), clock, waiting: BTreeMap::new(), versions, alone: false, plant: Plant::Nothing }
     }
 
     /// Goes on after `clock`, over events of a single master.
     pub fn of_one_master(clock: Clock) -> Self {
         Self { alone: true, ..Self::new(clock) }
+    }
+
+    /// The same with a planted fault. For tests of what notices it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn planted(self, plant: Plant) -> Self {
+        Self { plant, ..self }
     }
 
     /// Remembers the version that an entity has at the clock begun with: what follows it then needs no read.
@@ -104,7 +113,8 @@ impl Merger {
     pub fn next_ready(&mut self) -> Option<Event> {
         let master = self.waiting.iter().find_map(|(master, events)| {
             let (seq, event) = events.first_key_value()?;
-            (*seq == self.clock.head(*master) + 1 && self.may_follow(event)).then_some(*master)
+            let follows = *seq == self.clock.head(*master) + 1 || self.plant == Plant::AnythingNewer;
+            (follows && self.may_follow(event)).then_some(*master)
         })?;
         let events = self.waiting.get_mut(&master)?;
         let (_, event) = events.pop_first()?;
@@ -126,7 +136,7 @@ impl Merger {
     /// Whether every earlier version of the event's entity has been delivered.
     fn may_follow(&self, event: &Event) -> bool {
         let version = event.what.version();
-        if self.alone || version <= 1 {
+        if self.alone || version <= 1 || self.plant == Plant::SkippedVersion {
             return true;
         }
         let entity = event.what.record.entity();

@@ -332,6 +332,12 @@ pub struct ChangesOfBuild {
     pub build: BuildId,
 }
 
+/// Reads which other masters count as active and are not: their lease is over by the database's clock, or this process has the
+/// database alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "ReadResult<Vec<MasterId>>")]
+pub struct LapsedMasters;
+
 /// Reads the events of one master after a number, in order, at most `limit`.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "ReadResult<EventPage>")]

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{self, IDEMPOTENCY_KEY};
 use crate::body::{self, BodyError};
-use crate::identity::identity;
+use crate::identity::{address, identity};
 use crate::reply::{JSON, Reply, retry_after_header};
 use crate::www::Www;
 
@@ -82,6 +82,9 @@ impl From<DataError> for Fault {
         match error {
             DataError::Refused(Refusal::Invalid(_)) => {
                 Self::new(StatusCode::BAD_REQUEST, INVALID_PARAMS, text)
+            }
+            DataError::Refused(Refusal::KeyUsed(_)) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, INVALID_REQUEST, text)
             }
             DataError::Unavailable { retry_after, .. } => Self {
                 retry_after: Some(retry_after),
@@ -257,7 +260,7 @@ async fn answer(request: &HttpRequest, www: &Www, path: &str, mut call: Rpc) -> 
         };
     };
     // On its own: a client that goes away must not leave the act half asked for.
-    let bound = www.control.bind(identity);
+    let bound = www.control.bind(identity).from_address(address(request));
     let act = actix_web::rt::spawn(async move {
         bound.act(target, &call.method, Value::Object(call.params), key).await
     });
@@ -315,6 +318,8 @@ async fn resolve(www: &Www, target: &Target) -> Result<Option<ControlTarget>, Fa
         Target::Scheduler(id) => return none(&format!("scheduler {id}")),
         Target::ForceScheduler(name) => match www.configured().settings.schedulers.get(name) {
             Some(greenroom_config::Scheduler::Force(_)) => ControlTarget::ForceScheduler(name.clone()),
+            // Another master may have it: that one answers.
+            None if hot.scheduler_named(name).is_some() => ControlTarget::ForceScheduler(name.clone()),
             _ => return none(&format!("force scheduler {name}")),
         },
         Target::Master(id) => match www.ro.get::<greenroom_model::Master>(*id).await?.value {

@@ -15,6 +15,9 @@ pub(crate) enum ApiError {
     /// No such entity.
     #[error("not found while getting {0}")]
     NotFound(String),
+    /// Whoever asks may not know.
+    #[error("you may not read {0}")]
+    Forbidden(&'static str),
     /// The query makes no sense.
     #[error("{0}")]
     BadQuery(String),
@@ -36,6 +39,7 @@ impl ApiError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             ApiError::NoPath(_) | ApiError::NotFound(_) => StatusCode::NOT_FOUND,
+            ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
             ApiError::BadQuery(_) => StatusCode::BAD_REQUEST,
             ApiError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -259,7 +259,7 @@ fn retention(make: &mut Maker) -> Section {
     let mut section = make.single::<Retention>("retention", "How long builds, logs and changes are kept.");
     let Some(keys) = section.kinds.first_mut().map(|it| &mut it.keys) else { return section };
     let mut patch: Map<String, Value> = keys["properties"].as_object().cloned().unwrap_or_default();
-    patch.retain(|name, _| !["builders", "every", "change-age"].contains(&name.as_str()));
+    patch.retain(|name, _| !["builders", "every", "change-age", "audit-age"].contains(&name.as_str()));
     for key in patch.values_mut().filter_map(Value::as_object_mut) {
         key.remove("default");
     }

@@ -37,6 +37,8 @@ pub struct Retention {
     pub log_bytes: Option<Size>,
     /// Changes that no build is about go when they are older than this, and so do requests that never became a build.
     pub change_age: Duration,
+    /// Entries of the audit log older than this go, once they are answered; their idempotency keys with them.
+    pub audit_age: Duration,
     /// What differs for builders, by their name or a glob such as `release-*`. Of several that match, the longer glob wins, and the
     /// name itself over all.
     pub builders: BTreeMap<String, RetentionPatch>,
@@ -104,7 +106,12 @@ impl Retention {
 pub(crate) fn check(parts: &Parts, report: &mut Report<'_>) {
     let Some(it) = &parts.retention else { return };
     let at = |key: &str| vec!["retention".to_owned(), key.to_owned()];
-    let ages = [("build-age", it.build_age), ("log-age", it.log_age), ("change-age", it.change_age)];
+    let ages = [
+        ("build-age", it.build_age),
+        ("log-age", it.log_age),
+        ("change-age", it.change_age),
+        ("audit-age", it.audit_age),
+    ];
     for (key, age) in ages {
         too_young(&at(key), key, age, report);
     }
@@ -159,7 +166,7 @@ mod tests {
     fn section(more: &str) -> Retention {
         let text = format!(
             "enabled = true\nevery = '1h'\nbuild-age = '365d'\nbuild-count = 1000\nkeep-good = 3\nlog-age = '90d'\n\
-             log-count = 500\nchange-age = '365d'\n[builders]\n{more}"
+             log-count = 500\nchange-age = '365d'\naudit-age = '365d'\n[builders]\n{more}"
         );
         toml::from_str(&text).unwrap()
     }

@@ -15,6 +15,18 @@ pub enum Broken {
     Version { entity: EntityKey, after: i64, got: i64 },
     /// At the end the client knows another version than the database.
     Missed { entity: EntityKey, knows: i64, wanted: i64 },
+    /// It was told to begin anew although nothing that it needs is gone.
+    GoneForNothing(Clock),
+    /// It got no further than this.
+    Stalled(Clock),
+    /// A change that was acknowledged is not there.
+    Lost(String),
+    /// A change that was sent once is there twice, or was told twice.
+    Doubled(String),
+    /// A master wrote after another process had taken its place.
+    WroteAfterItsEnd,
+    /// The state that this master shows never became the true one.
+    Snapshot(usize),
 }
 
 /// A client that gets every event (no topic filter) and keeps versions.

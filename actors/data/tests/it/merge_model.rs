@@ -82,7 +82,7 @@ trait Reader {
 }
 
 fn give(to: &mut Client, event: &Event) {
-    to.event(event.master, event.seq, event.what.record.entity(), event.what.record.version());
+    to.event(event.master, event.seq, event.what.record.entity(), event.what.version());
 }
 
 /// The real one.

@@ -104,15 +104,53 @@ pub fn plan(known: &Migrations, found: i64, upto: Upto) -> Result<Migrated, Sche
     Ok(Migrated { before: found, after, steps })
 }
 
-fn migrator(known: &Migrations) -> Migrator {
+fn migrator(known: &Migrations, stall: &str) -> Migrator {
     let step = |(n, name, sql): &(i64, &'static str, &'static str)| {
-        Step::new(*n, (*name).into(), MigrationType::Simple, SqlStr::from_static(sql), false)
+        let text = rehearsal::cut(*n, sql, stall).unwrap_or_else(|| SqlStr::from_static(sql));
+        Step::new(*n, (*name).into(), MigrationType::Simple, text, false)
     };
     Migrator::with_migrations(known.iter().map(step).collect())
 }
 
+/// Rehearsing kills, in debug builds alone: `GREENROOM_REHEARSE_KILL=STEP:STATEMENTS` sends only so many statements of that step, and then
+/// one that does not end, so that a test can kill the process right there.
+pub mod rehearsal {
+    use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+    use super::Migrations;
+
+    const VARIABLE: &str = "GREENROOM_REHEARSE_KILL";
+
+    /// The statements of a step; their texts hold no semicolons.
+    pub fn statements(sql: &str) -> Vec<String> {
+        let plain: Vec<&str> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+        plain.join("\n").split(';').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect()
+    }
+
+    /// How many statements each step has: number, statements.
+    pub fn counts(known: &Migrations) -> Vec<(i64, usize)> {
+        known.iter().map(|(n, _, sql)| (*n, statements(sql).len())).collect()
+    }
+
+    /// The text that stands for a step in a rehearsal.
+    pub(super) fn cut(step: i64, sql: &str, stall: &str) -> Option<SqlStr> {
+        if !cfg!(debug_assertions) {
+            return None;
+        }
+        let wanted = std::env::var(VARIABLE).ok()?;
+        let (of, count) = wanted.split_once(':')?;
+        if of.parse() != Ok(step) {
+            return None;
+        }
+        let mut sent = statements(sql);
+        sent.truncate(count.parse().ok()?);
+        sent.push(format!("{stall} /* process {} */", std::process::id()));
+        Some(AssertSqlSafe(sent.join(";\n")).into_sql_str())
+    }
+}
+
 macro_rules! up {
-    ($(#[$doc:meta])* $name:ident, $connection:ty, $exists:literal) => {
+    ($(#[$doc:meta])* $name:ident, $connection:ty, $exists:literal, $stall:literal) => {
         $(#[$doc])*
         pub async fn $name(
             connection: &mut $connection,
@@ -128,7 +166,7 @@ macro_rules! up {
             };
             let plan = plan(known, found, upto)?;
             if !upto.dry_run && !plan.steps.is_empty() {
-                let done = migrator(known).run_direct(Some(plan.after), connection, false).await;
+                let done = migrator(known, $stall).run_direct(Some(plan.after), connection, false).await;
                 done.map_err(|error| EngineError::Rejected(format!("migration: {error}")))?;
             }
             Ok(plan)
@@ -140,17 +178,20 @@ up!(
     /// Migrates a SQLite file.
     sqlite,
     SqliteConnection,
-    "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'"
+    "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'",
+    "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM endless) SELECT count(*) FROM endless"
 );
 up!(
     postgres_up,
     PgConnection,
-    "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = '_sqlx_migrations'"
+    "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = '_sqlx_migrations'",
+    "SELECT pg_sleep(600)"
 );
 up!(
     mariadb_up,
     MySqlConnection,
-    "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = '_sqlx_migrations'"
+    "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = '_sqlx_migrations'",
+    "DO SLEEP(600)"
 );
 
 /// Migrates a PostgreSQL database.
@@ -251,9 +292,7 @@ mod tests {
     #[test]
     fn each_statement_of_mariadb_can_be_repeated() {
         for (_, name, text) in MARIADB {
-            let plain: String =
-                text.lines().filter(|l| !l.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
-            for statement in plain.split(';').map(str::trim).filter(|s| !s.is_empty()) {
+            for statement in rehearsal::statements(text) {
                 let first = statement.split('\n').next().unwrap_or_default();
                 let harmless = ["IF NOT EXISTS", "IF EXISTS", "OR REPLACE"].iter().any(|w| first.contains(w));
                 assert!(harmless, "{name}: {first}");

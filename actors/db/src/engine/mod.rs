@@ -18,6 +18,7 @@ mod replica;
 mod server;
 mod sql;
 pub(crate) mod sqlite;
+pub(crate) mod troubled;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

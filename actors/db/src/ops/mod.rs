@@ -4,6 +4,7 @@
 mod builds;
 mod buildsets;
 mod changes;
+mod claims;
 mod configure;
 mod control;
 mod logs;
@@ -19,7 +20,7 @@ use greenroom_model::{Op, Outcome};
 
 use crate::work::{Fault, Unit};
 
-pub use masters::start as start_master;
+pub use masters::{lease_of_head, start as start_master};
 pub use remove::{gone_counter, remove};
 
 /// Does one operation.
@@ -29,6 +30,7 @@ pub async fn apply(unit: &mut Unit<'_>, op: &Op) -> Result<Outcome, Fault> {
         Op::AddBuildset(new) => return buildsets::add(unit, new).await,
         Op::StartBuild(new) => return builds::start(unit, new).await,
         Op::AskControl(new) => return control::ask(unit, new).await,
+        Op::EndBuilds { master, limit } => return masters::end_builds(unit, *master, *limit).await,
         Op::Configure(configuration) => configure::configure(unit, configuration).await?,
         Op::AddConfiguration(new) => configure::number(unit, new).await?,
         Op::SaveScheduler { scheduler, state } => schedulers::save(unit, *scheduler, state).await?,
@@ -62,8 +64,8 @@ pub async fn apply(unit: &mut Unit<'_>, op: &Op) -> Result<Outcome, Fault> {
         Op::SetWorkerGraceful { worker, graceful } => workers::set_graceful(unit, *worker, *graceful).await?,
         Op::AnswerControl { act, answer } => control::answer(unit, *act, answer).await?,
         Op::SaveListener { name, state } => schedulers::save_listener(unit, name, state)?,
-        Op::ClaimNotifier { id, name, kind } => notifiers::claim(unit, *id, name, kind).await?,
-        Op::ReleaseNotifier { name } => notifiers::release(unit, name).await?,
+        Op::Claim(duty) => claims::claim(unit, duty).await?,
+        Op::Release(duty) => claims::release(unit, duty).await?,
         Op::AddDelivery(new) => notifiers::add(unit, new).await?,
         Op::RetryDelivery { delivery, due_at, reason } => {
             notifiers::retry(unit, *delivery, *due_at, reason).await?;
@@ -76,6 +78,7 @@ pub async fn apply(unit: &mut Unit<'_>, op: &Op) -> Result<Outcome, Fault> {
         Op::PinBuild { build, pinned, by } => pins::pin(unit, *build, *pinned, by).await?,
         Op::Heartbeat => masters::heartbeat(unit).await?,
         Op::StopMaster => masters::stop(unit).await?,
+        Op::TakeOver { master } => masters::take_over(unit, *master).await?,
     }
     Ok(Outcome::Done)
 }

@@ -66,7 +66,10 @@ impl Unit<'_> {
             let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
             values.push(("lease_until", Value::Int(self.tx.now().await?.saturating_add(lease))));
         }
-        Ok(self.tx.set(&MASTER_HEADS, &values, &head.conds(self.master)).await? == 1)
+        let conds = head.conds(self.master);
+        // the last of the three compares numbers
+        let conds = if self.unordered { &conds[..2] } else { &conds[..] };
+        Ok(self.tx.set(&MASTER_HEADS, &values, conds).await? == 1)
     }
 
     /// As [`Unit::flush`], with events that are numbered and not stored, as if they had been pruned since. Answers the head.

@@ -69,6 +69,10 @@ pub struct Unit<'a> {
     pub master: MasterId,
     /// The time of the write that is worked on.
     pub at: Timestamp,
+    /// Whether other masters may write to the database, too.
+    pub shared: bool,
+    /// A planted fault: numbers are not compared with those of the last commit.
+    pub unordered: bool,
     ids: &'a IdAllocator,
 }
 
@@ -79,7 +83,7 @@ impl<'a> Unit<'a> {
         master: MasterId,
         ids: &'a IdAllocator,
     ) -> Self {
-        Self { tx, cache, out: Out::default(), master, at: Timestamp(0), ids }
+        Self { tx, cache, out: Out::default(), master, at: Timestamp(0), shared: false, unordered: false, ids }
     }
 
     pub fn savepoint(&self) -> Savepoint {
@@ -139,6 +143,18 @@ impl<'a> Unit<'a> {
         let mut all: Vec<Arc<E>> = E::entries(self.cache).values().map(|e| Arc::clone(&e.now)).collect();
         all.sort_unstable_by_key(|e| e.key());
         Ok(all)
+    }
+
+    /// Reads entities anew that this group has not changed: another master may have.
+    pub async fn refresh<E: Kind>(&mut self, ids: &[i64]) -> Result<(), Fault> {
+        let is_changed = |entry: &Entry<E>| entry.stored != Some(entry.now.version());
+        for e in load_where::<E>(self.tx, E::TABLE.columns[0].0, ids, &[]).await? {
+            let entries = E::entries(self.cache);
+            if !entries.get(&e.key()).is_some_and(is_changed) {
+                entries.renew(e.key(), Entry { stored: Some(e.version()), now: e });
+            }
+        }
+        Ok(())
     }
 
     fn learn<E: Kind>(&mut self, e: Arc<E>) -> Arc<E> {

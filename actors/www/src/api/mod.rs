@@ -2,6 +2,7 @@
 
 mod actors;
 mod after;
+mod audit;
 mod builders;
 mod buildrequests;
 mod builds;
@@ -57,6 +58,7 @@ const FAMILIES: &[&[Route]] = &[
     console::ROUTES,
     notifiers::ROUTES,
     schedulers::ROUTES,
+    audit::ROUTES,
     forceschedulers::ROUTES,
     projects::ROUTES,
     actors::ROUTES,
