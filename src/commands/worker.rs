@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Args;
-use greenroom_worker::{AgentOptions, Ended};
+use clap::{Args, ValueEnum};
+use greenroom_worker::{AgentOptions, Compress, Ended};
 
 /// Whom to serve.
 #[derive(Args)]
@@ -22,9 +22,20 @@ pub struct Options {
     /// Where builds work.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    /// Compress output on its way to the master: `auto` does if that is on another machine.
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    compress: When,
     /// End when standard input does: for a worker that its master starts.
     #[arg(long, hide = true)]
     end_with_stdin: bool,
+}
+
+/// Whether output is compressed.
+#[derive(Clone, Copy, ValueEnum)]
+enum When {
+    Auto,
+    Always,
+    Never,
 }
 
 /// Runs until the master or a signal says stop.
@@ -34,6 +45,11 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let password = greenroom_worker::read_password(&options.password_file)?;
     let mut agent = AgentOptions::new(options.master, options.name, password, options.dir);
     agent.end_with_stdin = options.end_with_stdin;
+    agent.compress = match options.compress {
+        When::Auto => Compress::Auto,
+        When::Always => Compress::Always,
+        When::Never => Compress::Never,
+    };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
     let stopped = async {

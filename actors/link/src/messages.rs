@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::command::{CommandEnd, CommandStart, LinkError};
 use crate::facts::WorkerFacts;
+use crate::session::Written;
 use crate::socket::Socket;
 
 /// Counts the sessions of this process; tells an old session of a worker from a new one.
@@ -120,12 +121,12 @@ pub(crate) struct ForgetCommand(pub(crate) String);
 #[rtype(result = "()")]
 pub(crate) struct ConnectEnded(pub(crate) TaskEnd<Result<(Arc<WorkerFacts>, WorkerInfo), String>>);
 
-/// A session's own: the output of a command is written; a text if some of it could not be.
+/// A session's own: the output of a command is written, as far as it could be.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct OutputWritten {
     pub(crate) command_id: String,
-    pub(crate) end: TaskEnd<Option<String>>,
+    pub(crate) end: TaskEnd<Written>,
 }
 
 /// A session's own: the proof of life is there, or is not.

@@ -8,6 +8,7 @@ pub mod entities;
 pub mod event;
 pub mod field_values;
 pub mod ids;
+pub mod log_words;
 pub mod properties;
 pub mod query;
 pub mod restart;

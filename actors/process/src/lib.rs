@@ -18,6 +18,7 @@ mod control_desk;
 mod follow;
 mod handles;
 mod layer;
+mod lost_logs;
 pub mod messages;
 mod outside;
 mod properties;

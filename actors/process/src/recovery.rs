@@ -7,6 +7,7 @@ use greenroom_model::*;
 use tokio::time::timeout;
 
 use crate::handles::Handles;
+use crate::lost_logs;
 
 /// Builds ended in one write when a master starts.
 const RECOVERED_AT_ONCE: usize = 50;
@@ -23,6 +24,7 @@ pub(crate) async fn recover(h: &Handles) -> Result<(), DataError> {
             results: Results::Retry,
             state_string: "lost: the master was restarted".to_owned(),
         };
+        lost_logs::end(h, some, "the master was restarted while the command ran").await?;
         match h.persist(some.iter().map(ended).collect()).await {
             Ok(committed) => last = Some(committed),
             Err(DataError::Refused(_)) => {

@@ -124,6 +124,11 @@ impl Batch {
         self.size
     }
 
+    /// Its bytes, as they are sent.
+    pub fn packed_size(&self) -> usize {
+        self.data.len()
+    }
+
     /// Whether it is compressed.
     pub fn is_packed(&self) -> bool {
         self.is_packed

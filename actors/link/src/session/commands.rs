@@ -5,15 +5,19 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use greenroom_config::mask::{Masks, SharedMasks};
 use greenroom_data::LogStream;
-use greenroom_model::LogId;
-use greenroom_protocol::{FileStat, LogText, UpdateItem};
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use greenroom_model::{LogId, log_words};
+use greenroom_protocol::{Batch, FileStat, LogText, Source, UpdateItem};
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::output::Piece;
+use super::arrivals::{Arrivals, Gap, Ready};
+use super::output::{Part, Piece, Pieces, Written};
 use crate::command::{CommandEnd, CommandStart};
 use crate::socket::Credit;
 
@@ -21,6 +25,10 @@ use crate::socket::Credit;
 pub(crate) const MAX_RUNNING: usize = 1024;
 /// Ends that are kept though nobody has forgotten them.
 const MAX_ENDED: usize = 4096;
+/// Bytes that may wait, in all commands of a session, for what should have come before them: half of its credit.
+const MAX_HELD: usize = 2 << 20;
+/// How long they wait.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Names that one answer of `glob` or `listdir` may have.
 const MAX_FILES: usize = 1 << 16;
 
@@ -33,7 +41,7 @@ enum Stage {
     Writing,
     /// Its end is known.
     Ended,
-    /// As running, but its watchers know already that it is lost; only its output is still being written.
+    /// The connection is gone; what has come of its output is still being written.
     Lost,
 }
 
@@ -53,7 +61,19 @@ struct Entry {
     files: Vec<String>,
     stat: Option<FileStat>,
     elapsed: Option<f64>,
+    arrivals: Arrivals,
+    /// The worker has said that it is over, and how many bytes there were; not all of them have come.
+    ending: Option<Ending>,
+    /// Since when something that should have come is waited for.
+    waits_since: Option<Instant>,
+    /// How it ended, if the connection was lost: told when its output is written.
+    lost: Option<CommandEnd>,
     end: watch::Sender<Option<CommandEnd>>,
+}
+
+struct Ending {
+    failure: Option<String>,
+    totals: Vec<(Source, u64)>,
 }
 
 /// What came of a wish to start a command.
@@ -65,7 +85,7 @@ pub(crate) enum Inserted {
 }
 
 /// A queue of output for which a writer has to be started.
-pub(crate) type NewOutput = Option<UnboundedReceiver<Piece>>;
+pub(crate) type NewOutput = Option<Pieces>;
 
 /// See the module.
 #[derive(Default)]
@@ -94,22 +114,23 @@ impl Entry {
             files: Vec::new(),
             stat: None,
             elapsed: None,
+            arrivals: Arrivals::default(),
+            ending: None,
+            waits_since: None,
+            lost: None,
             end: watch::Sender::new(None),
         }
     }
 
-    fn take(&mut self, item: UpdateItem, credit: Option<&Credit>) -> NewOutput {
+    fn take(&mut self, item: UpdateItem, credit: &Credit) -> NewOutput {
         match item {
             UpdateItem::Stdout(text) => {
                 self.capture(&text);
-                return self.text(self.stdio, LogStream::Stdout, text, credit);
+                return self.text(&Source::Stdout, text, credit);
             }
-            UpdateItem::Stderr(text) => return self.text(self.stdio, LogStream::Stderr, text, credit),
-            UpdateItem::Header(text) => return self.text(self.stdio, LogStream::Header, text, credit),
-            UpdateItem::Log { name, text } => {
-                let log = self.logs.get(&*name).copied();
-                return self.text(log, LogStream::Plain, text, credit);
-            }
+            UpdateItem::Stderr(text) => return self.text(&Source::Stderr, text, credit),
+            UpdateItem::Header(text) => return self.text(&Source::Header, text, credit),
+            UpdateItem::Log { name, text } => return self.text(&Source::File(name), text, credit),
             UpdateItem::Rc(rc) => self.rc = Some(rc),
             UpdateItem::Elapsed(seconds) => self.elapsed = Some(seconds),
             UpdateItem::FailureReason(reason) => self.failure_reason = Some(reason),
@@ -137,36 +158,108 @@ impl Entry {
         }
     }
 
-    fn text(
-        &mut self,
-        log: Option<LogId>,
-        stream: LogStream,
-        text: LogText,
-        credit: Option<&Credit>,
-    ) -> NewOutput {
-        self.piece(log, stream, text.into_bytes(), credit)
-    }
-
-    fn piece(
-        &mut self,
-        log: Option<LogId>,
-        stream: LogStream,
-        text: Bytes,
-        credit: Option<&Credit>,
-    ) -> NewOutput {
-        let log = log?;
+    fn text(&mut self, source: &Source, text: LogText, credit: &Credit) -> NewOutput {
+        self.arrivals.count(source, text.len());
+        let log = self.log_of(source)?;
         if text.is_empty() {
             return None;
         }
+        let (stream, text) = (stream_of(source), text.into_bytes());
+        self.write(Piece::Text { log, stream, text, credit: credit.clone() })
+    }
+
+    /// The log that takes what a source writes.
+    fn log_of(&self, source: &Source) -> Option<LogId> {
+        match source {
+            Source::File(name) => self.logs.get(&**name).copied(),
+            _ => self.stdio,
+        }
+    }
+
+    fn words(&mut self, log: LogId, stream: LogStream, text: String) -> NewOutput {
+        self.write(Piece::Words { log, stream, text: Bytes::from(text) })
+    }
+
+    fn ready(&mut self, ready: Ready) -> NewOutput {
+        let Ready { batch, news, credit } = ready;
+        let part = |(source, range): (Source, std::ops::Range<usize>)| Part {
+            log: self.log_of(&source),
+            stream: stream_of(&source),
+            is_stdout: source == Source::Stdout && self.capture.is_some(),
+            open_end: match range.is_empty() {
+                true => self.stdio.map(|log| (log, log_words::open_end(&name_of(&source)))),
+                false => None,
+            },
+            range,
+        };
+        let parts: Vec<Part> = news.into_iter().map(part).collect();
+        if parts.iter().all(|part| part.log.is_none() && !part.is_stdout) {
+            return None;
+        }
+        self.write(Piece::Batch { batch, parts, credit })
+    }
+
+    fn write(&mut self, piece: Piece) -> NewOutput {
         let mut new = None;
+        let capture = self.capture;
         let output = self.output.get_or_insert_with(|| {
-            let (output, pieces) = mpsc::unbounded_channel();
-            new = Some(pieces);
+            let (output, queue) = mpsc::unbounded_channel();
+            new = Some(Pieces { queue, capture });
             output
         });
         self.is_written = false;
         // A writer that died is reported by its task; what it cannot take any more counts as not stored.
-        let _ = output.send(Piece { log, stream, text, credit: credit.cloned() });
+        let _ = output.send(piece);
+        new
+    }
+
+    /// Goes on without what did not come, and says so in its log.
+    fn skip(&mut self, gap: &Gap) -> NewOutput {
+        let words = log_words::gap(&name_of(&gap.source), &gap.bytes);
+        self.fail(words.clone());
+        let log = self.log_of(&gap.source)?;
+        self.words(log, own_stream(&gap.source), words + "\n")
+    }
+
+    /// No longer waits for what should have come before what is held.
+    fn give_up(&mut self) -> NewOutput {
+        let mut new = None;
+        for (gap, ready) in self.arrivals.give_up() {
+            new = self.skip(&gap).or(new);
+            for ready in ready {
+                new = self.ready(ready).or(new);
+            }
+        }
+        self.waits_since = None;
+        new
+    }
+
+    /// Says in all its logs how far they go.
+    fn mark_lost(&mut self, why: &str) -> NewOutput {
+        let mut new = self.give_up();
+        let upto = |sources: &[Source]| {
+            let received = self.arrivals.received().iter();
+            let known = received.filter(|(source, _)| sources.contains(source));
+            known.map(|(source, bytes)| (name_of(source), *bytes)).collect::<Vec<_>>()
+        };
+        let mut words = Vec::new();
+        if let Some(log) = self.stdio {
+            let mut upto = upto(&[Source::Stdout, Source::Stderr]);
+            if upto.is_empty() {
+                upto.push((name_of(&Source::Stdout), 0));
+            }
+            words.push((log, LogStream::Header, log_words::incomplete(&upto, why)));
+        }
+        for (name, log) in &self.logs {
+            let mut upto = upto(&[Source::File(name.as_str().into())]);
+            if upto.is_empty() {
+                upto.push((name.clone(), 0));
+            }
+            words.push((*log, LogStream::Plain, log_words::incomplete(&upto, why)));
+        }
+        for (log, stream, text) in words {
+            new = self.words(log, stream, text + "\n").or(new);
+        }
         new
     }
 
@@ -186,6 +279,34 @@ impl Entry {
             stat: self.stat.take(),
             elapsed: self.elapsed,
         }
+    }
+}
+
+fn stream_of(source: &Source) -> LogStream {
+    match source {
+        Source::Stdout => LogStream::Stdout,
+        Source::Stderr => LogStream::Stderr,
+        Source::Header => LogStream::Header,
+        Source::File(_) => LogStream::Plain,
+    }
+}
+
+/// Bytes of output as the lines of text that a stock worker would have sent.
+fn lines(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// The stream of our own words in the log of a source.
+fn own_stream(source: &Source) -> LogStream {
+    if matches!(source, Source::File(_)) { LogStream::Plain } else { LogStream::Header }
+}
+
+fn name_of(source: &Source) -> String {
+    match source {
+        Source::Stdout => log_words::STDOUT.to_owned(),
+        Source::Stderr => log_words::STDERR.to_owned(),
+        Source::Header => "the worker's own words".to_owned(),
+        Source::File(name) => name.to_string(),
     }
 }
 
@@ -233,21 +354,89 @@ impl CommandTable {
         let entry = self.entries.get_mut(id).filter(|entry| entry.stage == Stage::Running)?;
         let mut new = None;
         for item in items {
-            new = entry.take(item, Some(credit)).or(new);
+            new = entry.take(item, credit).or(new);
         }
         Some(new)
     }
 
-    /// The worker says that it is over. None: no such command runs here.
-    pub(crate) fn complete(&mut self, id: &str, failure: Option<String>) -> Option<NewOutput> {
+    /// Takes output in a batch. None: no such command runs here.
+    pub(crate) fn output(&mut self, id: &str, batch: Batch, credit: Credit) -> Option<NewOutput> {
         let entry = self.entries.get_mut(id).filter(|entry| entry.stage == Stage::Running)?;
+        let mut new = None;
+        for ready in entry.arrivals.take(batch, credit) {
+            new = entry.ready(ready).or(new);
+        }
+        if entry.arrivals.holds() {
+            entry.waits_since.get_or_insert_with(Instant::now);
+            let held: usize = self.entries.values().map(|entry| entry.arrivals.held_bytes()).sum();
+            if held > MAX_HELD
+                && let Some(entry) = self.entries.get_mut(id)
+            {
+                new = entry.give_up().or(new);
+            }
+        } else if entry.ending.is_none() {
+            entry.waits_since = None;
+        }
+        Some(self.end_if_all_came(id).or(new))
+    }
+
+    /// Goes on without what has been waited for too long. Gives the queues for which writers are wanted.
+    pub(crate) fn lose_patience(&mut self) -> Vec<(String, Pieces)> {
+        let late = |entry: &Entry| {
+            entry.stage == Stage::Running
+                && entry.waits_since.is_some_and(|since| since.elapsed() >= PATIENCE)
+        };
+        let ids: Vec<String> =
+            self.entries.iter().filter(|(_, entry)| late(entry)).map(|(id, _)| id.clone()).collect();
+        let mut news = Vec::new();
+        for id in ids {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            let mut new = entry.give_up();
+            let totals = entry.ending.as_ref().map(|ending| ending.totals.clone()).unwrap_or_default();
+            for gap in entry.arrivals.missing(&totals) {
+                new = entry.skip(&gap).or(new);
+            }
+            if let Some(ending) = entry.ending.take() {
+                new = self.end(&id, ending.failure).or(new);
+            }
+            news.extend(new.map(|pieces| (id, pieces)));
+        }
+        news
+    }
+
+    /// The worker says that it is over. None: no such command runs here.
+    pub(crate) fn complete(
+        &mut self,
+        id: &str,
+        failure: Option<String>,
+        totals: Option<Vec<(Source, u64)>>,
+    ) -> Option<NewOutput> {
+        let entry = self.entries.get_mut(id).filter(|entry| entry.stage == Stage::Running)?;
+        if entry.ending.is_none() {
+            entry.ending = Some(Ending { failure, totals: totals.unwrap_or_default() });
+            entry.waits_since.get_or_insert_with(Instant::now);
+        }
+        Some(self.end_if_all_came(id))
+    }
+
+    fn end_if_all_came(&mut self, id: &str) -> NewOutput {
+        let entry = self.entries.get_mut(id)?;
+        let came = |ending: &mut Ending| {
+            !entry.arrivals.holds() && entry.arrivals.missing(&ending.totals).is_empty()
+        };
+        let ending = entry.ending.take_if(came)?;
+        self.end(id, ending.failure)
+    }
+
+    fn end(&mut self, id: &str, failure: Option<String>) -> NewOutput {
+        let entry = self.entries.get_mut(id)?;
         if let Some(failure) = failure {
             entry.fail(failure);
         }
         let mut new = None;
-        if let Some(rc) = entry.rc {
-            let words = Bytes::from(format!("program finished with exit code {rc}\n"));
-            new = entry.piece(entry.stdio, LogStream::Header, words, None);
+        if let (Some(rc), Some(log)) = (entry.rc, entry.stdio) {
+            let words = format!("program finished with exit code {rc}\n");
+            new = entry.words(log, LogStream::Header, words);
         }
         entry.stage = Stage::Writing;
         // The writer ends when it has written what is queued.
@@ -255,15 +444,16 @@ impl CommandTable {
         if entry.is_written {
             self.finish(id);
         }
-        Some(new)
+        new
     }
 
     /// All output of a command is written, or could not be.
-    pub(crate) fn written(&mut self, id: &str, trouble: Option<String>) {
+    pub(crate) fn written(&mut self, id: &str, written: Written) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         entry.is_written = true;
         entry.output = None;
-        if let Some(trouble) = trouble {
+        entry.captured.push_str(&lines(&written.captured));
+        if let Some(trouble) = written.trouble {
             entry.fail(trouble);
         }
         match entry.stage {
@@ -291,9 +481,10 @@ impl CommandTable {
         }
     }
 
-    /// The connection is gone: whatever runs is lost (or failed, if that was decided before). Gives what may still run on the
-    /// worker. Commands that the worker has ended finish as usual when their output is written.
-    pub(crate) fn lose_all(&mut self, why: &str) -> Vec<String> {
+    /// The connection is gone: whatever runs is lost (or failed, if that was decided before), and its logs say how far they go;
+    /// that is told when it is written. Gives what may still run on the worker, and the queues for which writers are
+    /// wanted. Commands that the worker has ended finish as usual when their output is written.
+    pub(crate) fn lose_all(&mut self, why: &str) -> (Vec<String>, Vec<(String, Pieces)>) {
         let lost: Vec<String> = self
             .entries
             .iter()
@@ -301,17 +492,21 @@ impl CommandTable {
             .map(|(id, _)| id.clone())
             .collect();
         let masks = self.masks.current();
+        let mut news = Vec::new();
         for id in &lost {
             let Some(entry) = self.entries.get_mut(id) else { continue };
-            let end = if entry.failure.is_some() { entry.make_end(&masks) } else { CommandEnd::lost(why) };
-            entry.end.send_replace(Some(end));
+            // What was held back when the connection broke is no failure of its own.
+            let failed = entry.failure.is_some();
+            news.extend(entry.mark_lost(why).map(|pieces| (id.clone(), pieces)));
+            let end = if failed { entry.make_end(&masks) } else { CommandEnd::lost(why) };
+            entry.lost = Some(end);
             entry.stage = Stage::Lost;
             entry.output = None;
             if entry.is_written {
                 self.finish(id);
             }
         }
-        lost
+        (lost, news)
     }
 
     /// Nobody will ask any more, nor wants further output.
@@ -348,10 +543,8 @@ impl CommandTable {
 
     fn finish(&mut self, id: &str) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        if entry.stage != Stage::Lost {
-            let end = entry.make_end(&self.masks.current());
-            entry.end.send_replace(Some(end));
-        }
+        let end = entry.lost.take().unwrap_or_else(|| entry.make_end(&self.masks.current()));
+        entry.end.send_replace(Some(end));
         entry.stage = Stage::Ended;
         self.running -= 1;
         if entry.is_forgotten {
@@ -385,6 +578,10 @@ mod tests {
         }
     }
 
+    fn mute(id: &str) -> CommandStart {
+        CommandStart { stdio: None, logs: BTreeMap::new(), ..start(id) }
+    }
+
     async fn credit() -> Credit {
         crate::socket::test_credit(&Arc::new(Semaphore::new(1))).await
     }
@@ -411,11 +608,14 @@ mod tests {
             UpdateItem::Stdout(text("tail\n")),
         ];
         let mut pieces = table.update("a", items, &credit().await).unwrap().expect("a writer is wanted");
-        assert!(table.complete("a", None).unwrap().is_none(), "one writer only");
+        assert!(table.complete("a", None, None).unwrap().is_none(), "one writer only");
         assert_eq!(end(&table, "a"), None);
         let mut written = Vec::new();
-        while let Some(piece) = pieces.recv().await {
-            written.push((piece.log.0, piece.stream, String::from_utf8(piece.text.to_vec()).unwrap()));
+        while let Some(piece) = pieces.queue.recv().await {
+            let (Piece::Text { log, stream, text, .. } | Piece::Words { log, stream, text }) = piece else {
+                panic!("{piece:?}")
+            };
+            written.push((log.0, stream, String::from_utf8(text.to_vec()).unwrap()));
         }
         let expected = [
             (1, LogStream::Stdout, "aé€b\n"),
@@ -424,7 +624,7 @@ mod tests {
             (1, LogStream::Header, "program finished with exit code 3\n"),
         ];
         assert_eq!(written, expected.map(|(log, stream, text)| (log, stream, text.to_owned())));
-        table.written("a", None);
+        table.written("a", Written::default());
         let Some(CommandEnd::Finished { rc, captured, elapsed, failure, .. }) = end(&table, "a") else {
             panic!("not ended")
         };
@@ -433,7 +633,7 @@ mod tests {
             table.update("a", vec![UpdateItem::Rc(9)], &credit().await).is_none(),
             "nothing after the end"
         );
-        assert!(table.complete("a", None).is_none());
+        assert!(table.complete("a", None, None).is_none());
         table.forget("a");
         assert!(table.watch("a").is_none());
         assert_eq!((table.open(), table.kept()), (0, 0));
@@ -449,18 +649,30 @@ mod tests {
             let _ = table.update(id, vec![UpdateItem::Stdout(text("x\n"))], &credit().await).unwrap();
         }
         table.fail("failed", "too large");
-        table.complete("ended", Some("broke".into()));
-        let mut lost = table.lose_all("gone");
+        table.insert(mute("mute"));
+        table.complete("ended", Some("broke".into()), None);
+        let (mut lost, news) = table.lose_all("gone");
         lost.sort_unstable();
-        assert_eq!(lost, ["failed", "running", "silent"]);
+        assert_eq!(lost, ["failed", "mute", "running", "silent"]);
+        assert_eq!(end(&table, "mute"), Some(CommandEnd::lost("gone")));
+        assert_eq!(table.open(), 4, "four are still being written");
+        let mut wanted: Vec<&str> = news.iter().map(|(id, _)| id.as_str()).collect();
+        wanted.sort_unstable();
+        assert_eq!(
+            wanted,
+            ["failed", "silent"],
+            "their logs say that they are incomplete; the others have writers"
+        );
+        for id in ["running", "failed", "silent", "ended"] {
+            assert_eq!(end(&table, id), None, "{id}: told when it is written");
+        }
+        for id in ["failed", "silent", "ended"] {
+            table.written(id, Written::default());
+        }
+        table.written("running", Written { trouble: Some("no room".into()), ..Written::default() });
         assert_eq!(end(&table, "running"), Some(CommandEnd::lost("gone")));
         assert_eq!(end(&table, "silent"), Some(CommandEnd::lost("gone")));
         assert_eq!(end(&table, "failed"), Some(CommandEnd::failed("too large")));
-        assert_eq!(end(&table, "ended"), None);
-        assert_eq!(table.open(), 2, "two are still being written");
-        table.written("ended", None);
-        table.written("running", Some("no room".into()));
-        assert_eq!(end(&table, "running"), Some(CommandEnd::lost("gone")), "an end never changes");
         assert_eq!(end(&table, "ended"), Some(CommandEnd::failed("broke")));
         assert_eq!(table.open(), 0);
     }
@@ -481,14 +693,14 @@ mod tests {
     async fn tables_are_bounded() {
         let mut table = CommandTable::default();
         for number in 0..MAX_RUNNING {
-            assert_eq!(table.insert(start(&number.to_string())), Inserted::New);
+            assert_eq!(table.insert(mute(&number.to_string())), Inserted::New);
         }
-        assert_eq!(table.insert(start("more")), Inserted::Full);
+        assert_eq!(table.insert(mute("more")), Inserted::Full);
         table.lose_all("gone");
         for number in 0..=MAX_ENDED {
             let id = format!("later {number}");
-            assert_eq!(table.insert(start(&id)), Inserted::New);
-            assert!(table.complete(&id, None).is_some());
+            assert_eq!(table.insert(mute(&id)), Inserted::New);
+            assert!(table.complete(&id, None, None).is_some());
         }
         assert_eq!(table.kept(), MAX_ENDED);
         assert!(table.watch("0").is_none());
@@ -504,7 +716,7 @@ mod tests {
         assert!(table.update("a", vec![UpdateItem::Stdout(text("x\n"))], &credit().await).unwrap().is_none());
         assert!(table.is_running("a"), "it may still be interrupted");
         assert!(table.interrupt("a"));
-        table.complete("a", None);
+        table.complete("a", None, None);
         assert!(table.watch("a").is_none());
         assert_eq!((table.open(), table.kept(), table.entries.len()), (0, 0, 0));
     }

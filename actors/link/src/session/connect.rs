@@ -12,7 +12,9 @@ use greenroom_model::query::{Compare, Filter};
 use greenroom_model::{
     Build, FieldValue, Query, Results, Step, Timestamp, WorkerId, WorkerInfo as StoredInfo,
 };
-use greenroom_protocol::{CommandId, MasterOp, Settings, Value, WorkerInfo};
+use greenroom_protocol::{
+    CommandId, MasterOp, OUTPUT_BATCHES, OUTPUT_BATCHES_VERSION, Settings, Value, WorkerInfo,
+};
 use greenroom_runtime::Front;
 use tokio::time::sleep;
 
@@ -47,6 +49,10 @@ pub(crate) async fn run(
     let info = WorkerInfo::from_value(&info).map_err(|error| error.to_string())?;
     answer(settings, "set_worker_settings").await?;
     answer(hello, "print").await?;
+    if info.extensions.get(OUTPUT_BATCHES).is_some_and(|version| *version >= OUTPUT_BATCHES_VERSION) {
+        let settings = MasterOp::SetWorkerSettings(Settings::batched(OUTPUT_BATCHES_VERSION));
+        answer(request(&session, settings).await?, "set_worker_settings").await?;
+    }
     interrupt_leftovers(&session, &rw, &newcomer).await?;
     let stored = StoredInfo {
         admin: info.texts.get("admin").cloned(),

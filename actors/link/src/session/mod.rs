@@ -4,6 +4,7 @@
 //! ends, and the worker comes back as a new one. It never blocks: a frame is read, its log text queued for the command's own
 //! writer (`output`), its response handed to the socket; what bounds all that is the credit of the frame (`socket`).
 
+mod arrivals;
 mod commands;
 mod connect;
 mod output;
@@ -36,6 +37,7 @@ use crate::messages::*;
 use crate::socket::{Credit, Gauge, Inbound, Outgoing, Socket};
 use commands::{CommandTable, Inserted, NewOutput};
 use connect::Newcomer;
+pub(crate) use output::Written;
 
 /// Requests that may wait for the worker's answer.
 const MAX_UNANSWERED: usize = 8192;
@@ -104,6 +106,8 @@ pub(crate) struct SessionActor {
     last_heard: Instant,
     pinged: Option<Instant>,
     is_responsive: bool,
+    /// Output in batches was announced and enabled.
+    takes_batches: bool,
     counts: Counts,
 }
 
@@ -132,6 +136,7 @@ impl SessionActor {
             last_heard: Instant::now(),
             pinged: None,
             is_responsive: true,
+            takes_batches: false,
             counts: Counts::default(),
         }
     }
@@ -212,6 +217,9 @@ impl SessionActor {
     }
 
     fn ask(&mut self, op: MasterOp) -> Result<Answer, LinkError> {
+        if let MasterOp::SetWorkerSettings(settings) = &op {
+            self.takes_batches = settings.output_batches.is_some();
+        }
         let (reply, answer) = oneshot::channel();
         self.request(op, Waiting::Answer(reply))?;
         Ok(answer)
@@ -237,7 +245,10 @@ impl SessionActor {
         if matches!(self.phase, Phase::Closing { .. }) {
             return;
         }
-        let unfinished = self.commands.lose_all(&why);
+        let (unfinished, pieces) = self.commands.lose_all(&why);
+        for (id, pieces) in pieces {
+            self.start_output(&id, Some(pieces));
+        }
         match (&self.phase, unfinished.len()) {
             (Phase::Connecting, _) => {
                 tracing::warn!(worker.name = %self.name, %why, "a worker was lost while it connected");
@@ -290,6 +301,10 @@ impl SessionActor {
 
     /// Time for a ping: the worker may have missed the last one, or be silent for too long.
     fn tick(&mut self, ctx: &mut Context<Self>) {
+        for (id, pieces) in self.commands.lose_patience() {
+            tracing::warn!(worker.name = %self.name, command.id = %id, "output of a worker did not come");
+            self.start_output(&id, Some(pieces));
+        }
         let now = Instant::now();
         if self.gauge.is_starved() {
             self.last_heard = now;
@@ -352,9 +367,9 @@ impl SessionActor {
     fn operation(&mut self, seq: u64, op: WorkerOp, credit: &Credit) -> Response {
         match op {
             WorkerOp::Update { command_id, items } => self.update(&command_id, items, credit),
-            WorkerOp::Complete { command_id, failure, totals: _ } => {
-                let done =
-                    command_id.as_str().and_then(|id| Some((id, self.commands.complete(id, failure)?)));
+            WorkerOp::Complete { command_id, failure, totals } => {
+                let complete = |id| Some((id, self.commands.complete(id, failure, totals)?));
+                let done = command_id.as_str().and_then(complete);
                 match done {
                     Some((id, pieces)) => self.start_output(id, pieces),
                     None => {
@@ -365,6 +380,14 @@ impl SessionActor {
             WorkerOp::UploadFileClose { .. }
             | WorkerOp::ReadFileClose { .. }
             | WorkerOp::UploadFileUtime { .. } => {}
+            WorkerOp::Output { command_id, batch } if self.takes_batches => {
+                let credit = credit.clone();
+                let output = |id| Some((id, self.commands.output(id, batch, credit)?));
+                match command_id.as_str().and_then(output) {
+                    Some((id, pieces)) => self.start_output(id, pieces),
+                    None => self.odd(format_args!("output of command {command_id}, which does not run here")),
+                }
+            }
             WorkerOp::Output { .. } => {
                 self.odd(format_args!("output in batches, which nobody asked for"));
                 return Response::error(seq, "this master did not ask for output in batches");
@@ -539,7 +562,7 @@ impl Handler<ForgetCommand> for SessionActor {
         // Nobody wants its output any more, and its logs may have been ended: what is queued must not hold the rest up.
         if let Some(writer) = self.writers.remove(&id) {
             self.tasks.cancel(writer);
-            self.commands.written(&id, None);
+            self.commands.written(&id, Written::default());
         }
     }
 }
@@ -565,12 +588,15 @@ impl Handler<OutputWritten> for SessionActor {
     type Result = ();
 
     fn handle(&mut self, OutputWritten { command_id, end }: OutputWritten, ctx: &mut Context<Self>) {
-        let trouble = match end {
-            TaskEnd::Done(trouble) => trouble,
-            TaskEnd::Panicked(why) => Some(format!("its output could not be stored: {why}")),
+        let written = match end {
+            TaskEnd::Done(written) => written,
+            TaskEnd::Panicked(why) => Written {
+                trouble: Some(format!("its output could not be stored: {why}")),
+                ..Written::default()
+            },
         };
         self.writers.remove(&command_id);
-        self.commands.written(&command_id, trouble);
+        self.commands.written(&command_id, written);
         if matches!(self.phase, Phase::Closing { .. }) && self.commands.open() == 0 {
             complete(ctx);
         }

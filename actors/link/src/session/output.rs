@@ -1,11 +1,13 @@
 //! The way of a command's output to the log store: one task a command, pieces in order, each masked and awaited.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use greenroom_config::mask::{Masker, Masks};
 use greenroom_data::{DataError, LogStream, Rw};
 use greenroom_model::LogId;
+use greenroom_protocol::Batch;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep};
 
@@ -16,63 +18,174 @@ const PIECE: usize = 1 << 20;
 /// How long the log store may be away before output is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Some text for a log. The queue is bounded by the credit that travels in it.
+/// Something for a log. The queue is bounded by the credit that travels in it.
 #[derive(Debug)]
-pub(crate) struct Piece {
-    pub(crate) log: LogId,
-    pub(crate) stream: LogStream,
-    pub(crate) text: Bytes,
-    pub(crate) credit: Option<Credit>,
+pub(crate) enum Piece {
+    /// Whole lines of text.
+    Text {
+        log: LogId,
+        stream: LogStream,
+        text: Bytes,
+        #[allow(dead_code, reason = "held, not read")]
+        credit: Credit,
+    },
+    /// Bytes of a batch, which stays packed until it is its turn: so what waits is no larger than its credit.
+    Batch {
+        batch: Batch,
+        parts: Vec<Part>,
+        #[allow(dead_code, reason = "held, not read")]
+        credit: Credit,
+    },
+    /// Our own words. They come after everything that the worker has said so far.
+    Words { log: LogId, stream: LogStream, text: Bytes },
 }
 
-/// Writes pieces until no more can come. Gives the reason why some of them could not be written, if so.
-pub(crate) async fn write(rw: Rw, masks: Masks, mut pieces: UnboundedReceiver<Piece>) -> Option<String> {
-    let mut writer = Writer { rw, masks, streams: Vec::new(), trouble: None };
-    while let Some(Piece { log, stream, text, credit }) = pieces.recv().await {
-        if credit.is_none() {
-            // Our own words come when the worker has said all.
-            writer.finish().await;
+/// A part of a batch.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Which of its bytes; none: its source has ended.
+    pub(crate) range: Range<usize>,
+    /// The log that takes it; none: nobody wants it.
+    pub(crate) log: Option<LogId>,
+    pub(crate) stream: LogStream,
+    /// It is standard output.
+    pub(crate) is_stdout: bool,
+    /// What is said, and where, if the source ends within a line.
+    pub(crate) open_end: Option<(LogId, String)>,
+}
+
+/// A queue of output, for a writer.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    pub(crate) queue: UnboundedReceiver<Piece>,
+    /// Keep so many bytes of standard output that comes in batches.
+    pub(crate) capture: Option<usize>,
+}
+
+/// What became of a command's output.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Why some of it could not be written, if so.
+    pub(crate) trouble: Option<String>,
+    /// The begin of standard output, of what came in batches.
+    pub(crate) captured: Vec<u8>,
+}
+
+/// Writes pieces until no more can come.
+pub(crate) async fn write(rw: Rw, masks: Masks, mut pieces: Pieces) -> Written {
+    let capture = pieces.capture.unwrap_or(0);
+    let mut writer = Writer { rw, masks, streams: Vec::new(), capture, written: Written::default() };
+    while let Some(piece) = pieces.queue.recv().await {
+        match piece {
+            Piece::Text { log, stream, text, credit: _credit } => writer.push(log, stream, text).await,
+            Piece::Batch { batch, parts, credit: _credit } => writer.batch(&batch, parts).await,
+            Piece::Words { log, stream, text } => {
+                writer.finish().await;
+                writer.append(log, stream, text).await;
+            }
         }
-        let text = writer.masker(log, stream).push(text);
-        writer.append(log, stream, text).await;
-        drop(credit);
     }
     writer.finish().await;
-    writer.trouble
+    writer.written
+}
+
+/// One stream of one log.
+struct Stream {
+    log: LogId,
+    stream: LogStream,
+    /// What may be the begin of a secret is held back, in each stream apart.
+    masker: Masker,
+    /// Its last line has no end yet.
+    is_open: bool,
 }
 
 struct Writer {
     rw: Rw,
     masks: Masks,
-    /// What may be the begin of a secret is held back, in each stream apart.
-    streams: Vec<(LogId, LogStream, Masker)>,
-    trouble: Option<String>,
+    streams: Vec<Stream>,
+    /// Bytes of standard output that are still to be kept.
+    capture: usize,
+    written: Written,
 }
 
 impl Writer {
-    fn masker(&mut self, log: LogId, stream: LogStream) -> &mut Masker {
-        let known = self.streams.iter().position(|it| (it.0, it.1) == (log, stream));
+    fn stream(&mut self, log: LogId, stream: LogStream) -> &mut Stream {
+        let known = self.streams.iter().position(|it| (it.log, it.stream) == (log, stream));
         let index = known.unwrap_or_else(|| {
-            self.streams.push((log, stream, self.masks.masker()));
+            self.streams.push(Stream { log, stream, masker: self.masks.masker(), is_open: false });
             self.streams.len() - 1
         });
-        &mut self.streams[index].2
+        &mut self.streams[index]
     }
 
-    /// Writes what was held back.
+    async fn push(&mut self, log: LogId, stream: LogStream, bytes: Bytes) {
+        let Some(last) = bytes.last().copied() else { return };
+        let known = self.stream(log, stream);
+        known.is_open = last != b'\n';
+        let bytes = known.masker.push(bytes);
+        self.append(log, stream, bytes).await;
+    }
+
+    async fn batch(&mut self, batch: &Batch, parts: Vec<Part>) {
+        let bytes = match batch.unpack() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.written.trouble.get_or_insert_with(|| format!("its output could not be read: {error}"));
+                return;
+            }
+        };
+        for Part { range, log, stream, is_stdout, open_end } in parts {
+            let bytes = bytes.slice(range);
+            if is_stdout && self.capture > 0 {
+                let kept = bytes.len().min(self.capture);
+                self.written.captured.extend_from_slice(&bytes[..kept]);
+                self.capture -= kept;
+            }
+            let Some(log) = log else { continue };
+            if bytes.is_empty() {
+                self.end(log, stream, open_end).await;
+            } else {
+                self.push(log, stream, bytes).await;
+            }
+        }
+    }
+
+    /// Ends the line that a source left open, and says that it was.
+    async fn end(&mut self, log: LogId, stream: LogStream, words: Option<(LogId, String)>) {
+        let Some(index) = self.streams.iter().position(|it| (it.log, it.stream) == (log, stream)) else {
+            return;
+        };
+        let ended = self.streams.swap_remove(index);
+        if self.finish_stream(ended).await
+            && let Some((log, words)) = words
+        {
+            self.append(log, LogStream::Header, Bytes::from(words + "\n")).await;
+        }
+    }
+
+    /// Writes what was held back, and ends a line that is open. Gives whether one was.
+    async fn finish_stream(&mut self, ended: Stream) -> bool {
+        let Stream { log, stream, mut masker, is_open } = ended;
+        self.append(log, stream, masker.finish()).await;
+        if is_open {
+            self.append(log, stream, Bytes::from_static(b"\n")).await;
+        }
+        is_open
+    }
+
     async fn finish(&mut self) {
-        for (log, stream, mut masker) in std::mem::take(&mut self.streams) {
-            self.append(log, stream, masker.finish()).await;
+        for ended in std::mem::take(&mut self.streams) {
+            self.finish_stream(ended).await;
         }
     }
 
     async fn append(&mut self, log: LogId, stream: LogStream, text: Bytes) {
         // After a first loss the rest would be a log with a hole that nobody sees.
-        if self.trouble.is_none()
+        if self.written.trouble.is_none()
             && let Err(error) = append(&self.rw, log, stream, text).await
         {
-            tracing::warn!(log.id = log.0, %error, "output of a command could not be stored");
-            self.trouble = Some(format!("its output could not be stored: {error}"));
+            tracing::warn!(log_id = log.0, %error, "output of a command could not be stored");
+            self.written.trouble = Some(format!("its output could not be stored: {error}"));
         }
     }
 }
@@ -97,7 +210,7 @@ async fn append_piece(rw: &Rw, log: LogId, stream: LogStream, piece: Bytes) -> R
     }
 }
 
-/// Where to cut UTF-8 text so that at most `limit` bytes, and no half character, stand before the cut.
+/// Where to cut text so that at most `limit` bytes, and no half character of UTF-8, stand before the cut.
 fn boundary(text: &[u8], limit: usize) -> usize {
     if text.len() <= limit {
         return text.len();

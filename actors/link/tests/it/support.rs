@@ -328,7 +328,12 @@ impl FakeWorker {
     }
 
     pub async fn complete(&mut self, id: &CommandId, failure: Option<&str>) -> u64 {
-        self.send(WorkerOp::Complete { command_id: id.clone(), failure: failure.map(str::to_owned), totals: None }).await
+        self.send(WorkerOp::Complete {
+            command_id: id.clone(),
+            failure: failure.map(str::to_owned),
+            totals: None,
+        })
+        .await
     }
 
     /// The next frame of the master; none when the connection is over.

@@ -124,6 +124,7 @@ async fn from_records(
         Records::Ended => Err(RunError::Ended),
         Records::Unusable(why) => {
             tracing::warn!(build.id = id.0, %why, "a build cannot be taken up and will be built again");
+            crate::lost_logs::end(&h, &[id], &why).await?;
             let state_string = format!("lost: {why}");
             h.persist(vec![Op::FinishBuild { build: id, results: Results::Retry, state_string }]).await?;
             Ok(())

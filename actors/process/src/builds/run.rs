@@ -297,7 +297,7 @@ impl Run {
             tokio::select! {
                 biased;
                 end = &mut wait => break end,
-                interruption = self.interruption() => return Ok(self.interrupt(&id, interruption).await),
+                interruption = self.interruption() => return self.interrupt(&id, log, interruption).await,
                 () = tokio::time::sleep(SHOWN_AFTER), if !self.held.is_empty() => self.show_held(),
             }
         };
@@ -306,12 +306,19 @@ impl Run {
             CommandEnd::Lost { why } => CommandResult::Lost(why),
             // Never sent, or sent over a connection that is gone: nobody can tell, so it is not sent again.
             CommandEnd::Unknown => {
-                CommandResult::Lost("the connection that the command was sent over is gone".into())
+                let why = "the connection that the command was sent over is gone";
+                self.say(log, &format!("This log may be incomplete: {why}.")).await?;
+                CommandResult::Lost(why.into())
             }
         })
     }
 
-    async fn interrupt(&mut self, id: &str, interruption: Interruption) -> CommandResult {
+    async fn interrupt(
+        &mut self,
+        id: &str,
+        log: Option<LogId>,
+        interruption: Interruption,
+    ) -> Result<CommandResult> {
         let (h, worker) = (self.h.clone(), self.plan.worker.id);
         let (why, patience) = match &interruption {
             Interruption::Stop { reason } => (reason.clone(), INTERRUPT_PATIENCE),
@@ -324,21 +331,21 @@ impl Run {
             h.runner.wait(worker, id).await
         };
         tokio::pin!(end);
-        tokio::select! {
-            ended = timeout_at(until, &mut end) => {
-                if ended.is_err() {
-                    tracing::warn!(build.id = self.plan.build.id.0, worker.name = %self.plan.worker.name,
-                        "an interrupted command does not end; it is left alone");
-                }
-                CommandResult::Interrupted(interruption)
-            }
+        let (ended, interruption) = tokio::select! {
+            ended = timeout_at(until, &mut end) => (ended, interruption),
             // whoever asks again does not wait so long, and what he asks counts as well
             second = self.interruption() => {
                 self.tally.interrupt(&second);
-                let _ = timeout_at(until.min(Instant::now() + ABANDON_PATIENCE), &mut end).await;
-                CommandResult::Interrupted(if matches!(second, Interruption::Abandon { .. }) { second } else { interruption })
+                let ended = timeout_at(until.min(Instant::now() + ABANDON_PATIENCE), &mut end).await;
+                (ended, if matches!(second, Interruption::Abandon { .. }) { second } else { interruption })
             }
+        };
+        if ended.is_err() {
+            tracing::warn!(build.id = self.plan.build.id.0, worker.name = %self.plan.worker.name,
+                "an interrupted command does not end; it is left alone");
+            self.say(log, "This log is incomplete: the command was interrupted, and did not end in time.").await?;
         }
+        Ok(CommandResult::Interrupted(interruption))
     }
 
     fn take_order(&mut self) -> Option<Interruption> {

@@ -28,8 +28,12 @@ pub(crate) async fn count(ro: &Ro, log: LogId, pattern: &Regex) -> Result<u64, D
 
 fn matching(text: &[u8], pattern: &Regex) -> u64 {
     let lines = text.split(|byte| *byte == b'\n').filter(|line| matches!(line.first(), Some(b'o' | b'e')));
-    let count =
-        lines.filter(|line| std::str::from_utf8(&line[1..]).is_ok_and(|line| pattern.is_match(line))).count();
+    // our agent sends lines as they were written: carriage returns and bytes that are no text among them
+    let is_match = |line: &&[u8]| {
+        let line = line[1..].strip_suffix(b"\r").unwrap_or(&line[1..]);
+        pattern.is_match(&String::from_utf8_lossy(line))
+    };
+    let count = lines.filter(is_match).count();
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
@@ -42,5 +46,7 @@ mod tests {
         let pattern: Regex = serde_json::from_value("warning:".into()).unwrap();
         let text = b"hsh -c 'echo warning:'\noa.c: warning: x\nefine\neb.c: warning: y\n";
         assert_eq!(matching(text, &pattern), 2);
+        let at_the_end: Regex = serde_json::from_value("warning: x$".into()).unwrap();
+        assert_eq!(matching(b"oa.c: warning: x\r\no\xff warning: x\n", &at_the_end), 2);
     }
 }

@@ -12,6 +12,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt, future, stream};
 use greenroom_data::{DataError, Shown};
 use greenroom_model::{Build, Log, LogKind, Step};
 
+use super::log_stream::Pick;
 use crate::error::ApiError;
 use crate::json;
 use crate::query::not_a_collection;
@@ -26,8 +27,8 @@ const RAW_POLICY: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 /// A log's lines from `offset`, at most `limit`.
 pub(super) async fn contents(call: &Call, log: Option<Shown<Log>>) -> Result<Answer, ApiError> {
     let log = log.ok_or_else(|| call.not_found())?;
-    let Asked { offset, limit, gz } = Asked::of(call)?;
-    if gz {
+    let Asked { offset, limit, gz, stream: only } = Asked::of(call)?;
+    if gz || only.is_some() {
         return Err(not_a_collection());
     }
     let around = Around::of(&log, offset, call.wants_json);
@@ -49,17 +50,24 @@ struct Asked {
     /// All, if none was named.
     limit: i64,
     gz: bool,
+    /// One stream of a log of streams, as the bytes that it is.
+    stream: Option<Pick>,
 }
 
 impl Asked {
     fn of(call: &Call) -> Result<Self, ApiError> {
-        let (mut offset, mut limit, mut gz) = (None, None, false);
+        let (mut offset, mut limit, mut gz, mut stream) = (None, None, false, None);
         for (name, value) in call.params.iter() {
             let slot = match name.as_str() {
                 "offset" => &mut offset,
                 "limit" => &mut limit,
                 "gz" => {
                     gz = super::log_search::flag(name, value)?;
+                    continue;
+                }
+                "stream" => {
+                    let unknown = || ApiError::BadQuery("stream is stdout, stderr or header".to_owned());
+                    stream = Some(Pick::of(value).ok_or_else(unknown)?);
                     continue;
                 }
                 "field" | "property" | "order" => continue,
@@ -70,7 +78,7 @@ impl Asked {
             slot.get_or_insert(number);
         }
         let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(i64::MAX));
-        if offset < 0 || limit <= 0 { Err(call.not_found()) } else { Ok(Self { offset, limit, gz }) }
+        if offset < 0 || limit <= 0 { Err(call.not_found()) } else { Ok(Self { offset, limit, gz, stream }) }
     }
 }
 
@@ -115,13 +123,22 @@ fn broken(error: DataError) -> actix_web::Error {
     actix_web::error::ErrorServiceUnavailable("the log could not be read to its end")
 }
 
-/// A log's text as a download or to look at: all of it, or as `offset` and `limit` say; a download by gzip with `gz`.
+/// A log's text as a download or to look at: all of it, or as `offset` and `limit` say; a download by gzip with `gz`; with `stream` the
+/// bytes of one stream alone, without a head.
 pub(super) async fn raw(call: &Call, log: Option<Shown<Log>>, attachment: bool) -> Result<Answer, ApiError> {
     let log = log.ok_or_else(|| call.not_found())?;
     let asked = Asked::of(call)?;
     let origin = Origin::of(call, &log).await?;
     let text = call.www.ro.log_text(log.id, asked.offset..asked.offset.saturating_add(asked.limit));
-    let text = if log.kind == LogKind::Stdio {
+    let text = if let (LogKind::Stdio, Some(mut pick)) = (log.kind, asked.stream) {
+        let pieces = text.map(Some).chain(stream::once(future::ready(None)));
+        let picked = move |piece: Option<Result<Bytes, DataError>>| match piece {
+            Some(piece) => piece.map(|piece| pick.apply(&piece)),
+            None => Ok(Bytes::from_static(pick.finish())),
+        };
+        // An empty piece would end the reply.
+        pieces.map(picked).try_filter(|piece| future::ready(!piece.is_empty())).boxed_local()
+    } else if log.kind == LogKind::Stdio {
         let mut strip = Strip::default();
         let head = if asked.offset == 0 { origin.head() } else { String::new() };
         let head = stream::iter((!head.is_empty()).then(|| Ok(Bytes::from(head))));
