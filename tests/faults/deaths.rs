@@ -357,3 +357,22 @@ fn restart_times() {
         scene.ends_well(false);
     }
 }
+
+/// A check of the check: two attempts of one job at the same time are seen, two after each other are none.
+#[test]
+fn the_record_sees_overlaps() {
+    let farm = Plan::new("").lay_out();
+    let record = Record::new(&farm);
+    let attempt = |build: &str, seconds: &str| {
+        let script = record.script(seconds);
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).env("JOB", "1").env("BUILD", build).spawn().expect("sh runs")
+    };
+    attempt("1", "0").wait().expect("it ends");
+    let mut first = attempt("2", "1");
+    eventually("the second attempt", || (record.count("start") == 2).then_some(()));
+    assert_eq!(record.count("overlap"), 0, "one after the other");
+    attempt("3", "0").wait().expect("it ends");
+    first.wait().expect("it ends");
+    assert_eq!(record.count("overlap"), 1, "at the same time");
+}

@@ -3,7 +3,6 @@
 mod bad_input;
 mod databases;
 mod deaths;
-mod master_killed;
 mod masters;
 mod stops;
 mod worker_lost;

@@ -16,30 +16,31 @@ const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// Clients that force builds.
 const CLIENTS: usize = 3;
 
-fn every_build_ends(kind: &'static str, short: usize, full: usize) {
+/// What goes wrong on a cluster.
+const ALL: [Fault; 6] =
+    [Fault::Master, Fault::Master, Fault::Worker, Fault::Worker, Fault::Bus, Fault::Database];
+
+fn every_build_ends(
+    what: &'static str,
+    seconds: (usize, usize),
+    faults: &[Fault],
+    raise: impl FnOnce(&History) -> Cluster,
+) {
     let mut run = Run::of("G4");
-    let history = Arc::new(History::of(&run, kind));
-    let lasts = Duration::from_secs(run.figure(short, full) as u64);
-    let mut cluster = Cluster::raise(kind, 2, &history, "0.2");
+    let history = Arc::new(History::of(&run, what));
+    let lasts = Duration::from_secs(run.figure(seconds.0, seconds.1) as u64);
+    let mut cluster = raise(&history);
     let load = Load::new(&history);
     let rests = cluster.rests();
-    let watch = Watch::begin(
-        &cluster,
-        &["builds", "buildrequests", "buildsets"],
-        1,
-        2_000..8_000,
-        &history,
-        &mut run.dice,
-    );
+    let followed = ["builds", "buildrequests", "buildsets"];
+    let watch = Watch::begin(&cluster, &followed, 1, 2_000..8_000, &history, &mut run.dice);
     std::thread::scope(|scope| {
         let _lasts = load.while_it_lasts();
         for _ in 0..CLIENTS {
             let (load, rests, mut dice) = (&load, &rests, dice_of(&mut run.dice));
             scope.spawn(move || force_on(load, rests, &mut dice));
         }
-        let faults =
-            [Fault::Master, Fault::Master, Fault::Worker, Fault::Worker, Fault::Bus, Fault::Database];
-        cluster.storm(&faults, lasts, &mut run.dice);
+        cluster.storm(faults, lasts, &history, &mut run.dice);
     });
     let calm = cluster.settle(ENDS_WITHIN);
     history.settle_all(&rests, true);
@@ -48,7 +49,7 @@ fn every_build_ends(kind: &'static str, short: usize, full: usize) {
     findings.expect_none();
     assert!(findings.attempts > 20, "the load was too small: {findings:?}");
     let figures = format!(
-        "{kind}: {} s, {}; {} acknowledged, {} attempts, all final {:.1} s after calm, 0 changed after their end",
+        "{what}: {} s, {}; {} acknowledged, {} attempts, all final {:.1} s after calm, 0 changed after their end",
         lasts.as_secs(),
         cluster.weather(),
         findings.acknowledged,
@@ -60,5 +61,16 @@ fn every_build_ends(kind: &'static str, short: usize, full: usize) {
 
 #[test]
 fn g04_every_build_ends_once_on_postgresql() {
-    every_build_ends("postgres", 18, 1_800);
+    every_build_ends("postgres", (18, 1_800), &ALL, |history| Cluster::raise("postgres", 2, history, "0.2"));
+}
+
+#[test]
+fn g04_every_build_ends_once_on_sqlite_with_our_agent() {
+    let faults = [Fault::Master, Fault::Master, Fault::Worker];
+    every_build_ends("sqlite", (7, 300), &faults, |history| Cluster::alone(history, "0.3", false));
+}
+
+#[test]
+fn g04_every_build_ends_once_on_sqlite_with_a_stock_worker() {
+    every_build_ends("stock", (7, 300), &[Fault::Master], |history| Cluster::alone(history, "0.5", true));
 }

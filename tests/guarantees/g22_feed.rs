@@ -40,7 +40,7 @@ fn the_feed_is_exact(
         scope.spawn(move || push_on(load_of_changes, rests));
         let faults = [Fault::Master, Fault::Master, Fault::Bus, Fault::Database];
         while watch.resumptions() < wanted {
-            cluster.storm(&faults, Duration::from_secs(4), &mut run.dice);
+            cluster.storm(&faults, Duration::from_secs(4), &history, &mut run.dice);
             assert!(
                 begun.elapsed().as_secs() < 60 + wanted as u64,
                 "only {} resumptions",

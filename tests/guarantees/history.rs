@@ -3,7 +3,7 @@
 //! | file | a line is |
 //! |---|---|
 //! | `calls.jsonl` | the begin or the end of a client's call: what was asked, under which key, the outcome, the answer |
-//! | `attempts.jsonl` | what a build's own command says: `start`, `end`, or `overlap` when the kernel says that another attempt of its job still runs |
+//! | `attempts.jsonl` | what a build's own command says: `start`, `end`, or `overlap` when the kernel says that another attempt of its job still runs; `worker killed` |
 //! | `feed.jsonl` | what a client of the feed was told: its snapshot, each event with the clock after it, each resumption |
 //! | `final.json` | the state when it was over, by REST |
 //!
@@ -56,6 +56,7 @@ pub struct History {
     dir: PathBuf,
     repeat: String,
     calls: Mutex<File>,
+    attempts: Mutex<File>,
     feed: Mutex<File>,
     next: AtomicU64,
 }
@@ -70,8 +71,8 @@ impl History {
         std::fs::create_dir(dir.join("locks")).expect("a directory");
         let calls = Mutex::new(append(&dir.join("calls.jsonl")));
         let feed = Mutex::new(append(&dir.join("feed.jsonl")));
-        append(&dir.join("attempts.jsonl"));
-        Self { dir, repeat: run.repeat(), calls, feed, next: AtomicU64::new(1) }
+        let attempts = Mutex::new(append(&dir.join("attempts.jsonl")));
+        Self { dir, repeat: run.repeat(), calls, attempts, feed, next: AtomicU64::new(1) }
     }
 
     /// Where it is written.
@@ -84,6 +85,11 @@ impl History {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         line(&self.calls, json!({"call": number, "asks": asks}));
         Call { history: self, number }
+    }
+
+    /// A worker is about to be killed: what it runs is orphaned.
+    pub fn worker_killed(&self) {
+        line(&self.attempts, json!({"what": "worker killed"}));
     }
 
     /// A line about the feed.
@@ -173,4 +179,26 @@ fn line(file: &Mutex<File>, mut what: Value) {
 fn now() -> u64 {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock past 1970");
     u64::try_from(time.as_nanos()).expect("before 2554")
+}
+
+/// A check of the check: two attempts of one job at the same time are seen, two after each other are none.
+#[test]
+fn the_history_sees_overlaps() {
+    let history = History::of(&Run::of("G3"), "overlaps");
+    let attempt = |build: &str, seconds: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &history.script(seconds)]).env("JOB", "1").env("BUILD", build).env("MASTER", "one");
+        shell.spawn().expect("sh runs")
+    };
+    let said = |what: &str| {
+        let text = std::fs::read_to_string(history.dir().join("attempts.jsonl")).unwrap_or_default();
+        text.matches(&format!("\"{what}\"")).count()
+    };
+    attempt("1", "0").wait().expect("it ends");
+    let mut first = attempt("2", "1");
+    patience(Duration::from_secs(20), "the second attempt", || (said("start") == 2).then_some(()));
+    assert_eq!(said("overlap"), 0, "one after the other");
+    attempt("3", "0").wait().expect("it ends");
+    first.wait().expect("it ends");
+    assert_eq!((said("overlap"), said("end")), (1, 3), "at the same time");
 }

@@ -6,7 +6,7 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 
-use crate::harness::{Agent, Farm, Rest, member, patience};
+use crate::harness::{Agent, Farm, Rest, StockWorker, member, patience};
 use crate::history::History;
 use crate::load::{Asked, Load};
 use crate::{buses, databases};
@@ -30,15 +30,23 @@ pub enum Fault {
 /// A cluster. Worker `wN` belongs to the N-th master.
 pub struct Cluster {
     pub masters: Vec<Farm>,
-    agents: Vec<Agent>,
-    database: databases::Server,
-    bus: buses::Server,
+    workers: Vec<Worker>,
+    /// None: a master by itself, on SQLite and without a bus.
+    servers: Option<(databases::Server, buses::Server)>,
     /// What has happened so far.
     faults: Vec<Fault>,
     /// Which masters have served since their start.
     served: Vec<bool>,
     /// How often a master gave up at its start or had lost its place, and was started again.
     restarts: usize,
+}
+
+enum Worker {
+    Ours(Agent),
+    /// Held until the end; what a stock worker leaves behind when it is killed nobody ends.
+    Stock {
+        _process: StockWorker,
+    },
 }
 
 /// A master that lost its place to another process ends so, to be started again.
@@ -78,9 +86,28 @@ impl Cluster {
             member(NAMES[n], &database.url, &bus.url, &config)
         };
         let masters: Vec<Farm> = (0..masters).map(raise).collect();
-        let agents = masters.iter().enumerate().map(|(n, farm)| farm.agent(&format!("w{}", n + 1))).collect();
+        let agent = |(n, farm): (usize, &Farm)| Worker::Ours(farm.agent(&format!("w{}", n + 1)));
+        let workers = masters.iter().enumerate().map(agent).collect();
+        Self::of(masters, workers, Some((database, bus)))
+    }
+
+    /// One master on SQLite, with our agent or a stock worker.
+    pub fn alone(history: &History, seconds: &str, stock: bool) -> Self {
+        let farm = member(NAMES[0], "sqlite://greenroom.db", "local:", &config(history, 0, 1, seconds));
+        let worker = match stock {
+            true => Worker::Stock { _process: farm.stock_worker("w1") },
+            false => Worker::Ours(farm.agent("w1")),
+        };
+        Self::of(vec![farm], vec![worker], None)
+    }
+
+    fn of(
+        masters: Vec<Farm>,
+        workers: Vec<Worker>,
+        servers: Option<(databases::Server, buses::Server)>,
+    ) -> Self {
         let served = vec![true; masters.len()];
-        Self { masters, agents, database, bus, faults: Vec::new(), served, restarts: 0 }
+        Self { masters, workers, servers, faults: Vec::new(), served, restarts: 0 }
     }
 
     /// REST of each master.
@@ -94,7 +121,7 @@ impl Cluster {
     }
 
     /// Something goes wrong, and is over again.
-    pub fn suffer(&mut self, fault: Fault, dice: &mut StdRng) {
+    pub fn suffer(&mut self, fault: Fault, history: &History, dice: &mut StdRng) {
         self.faults.push(fault);
         let away = Duration::from_millis(dice.random_range(0..1_500));
         let which = dice.random_range(0..self.masters.len());
@@ -106,25 +133,29 @@ impl Cluster {
                 self.masters[which].launch();
             }
             Fault::Worker => {
-                self.agents[which].kill();
+                let Worker::Ours(agent) = &mut self.workers[which] else { panic!("no worker of ours") };
+                history.worker_killed();
+                agent.kill();
                 std::thread::sleep(away);
-                self.agents[which] = self.masters[which].launch_agent(&format!("w{}", which + 1), "pw");
+                *agent = self.masters[which].launch_agent(&format!("w{}", which + 1), "pw");
             }
             Fault::Bus => {
-                self.bus.stop();
+                let (_, bus) = self.servers.as_ref().expect("a bus");
+                bus.stop();
                 std::thread::sleep(away);
-                self.bus.again();
+                bus.again();
             }
             Fault::Database => {
-                self.database.stop();
+                let (database, _) = self.servers.as_mut().expect("a database server");
+                database.stop();
                 std::thread::sleep(away);
-                self.database.resume();
+                database.resume();
             }
         }
     }
 
     /// One fault after the other for so long: these, in an order of chance, then these again. Each happens once at least.
-    pub fn storm(&mut self, faults: &[Fault], lasts: Duration, dice: &mut StdRng) {
+    pub fn storm(&mut self, faults: &[Fault], lasts: Duration, history: &History, dice: &mut StdRng) {
         let (start, mut bag) = (Instant::now(), faults.to_vec());
         bag.shuffle(dice);
         while start.elapsed() < lasts || !bag.is_empty() {
@@ -134,7 +165,7 @@ impl Cluster {
                 bag.shuffle(dice);
             }
             let fault = bag.pop().expect("a fault");
-            self.suffer(fault, dice);
+            self.suffer(fault, history, dice);
             self.tend();
         }
         patience(Duration::from_secs(60), "all masters to serve", || {

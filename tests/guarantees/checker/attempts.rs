@@ -1,4 +1,7 @@
 //! G3: of a request's attempts at most one is accepted, and no two run at the same time; G4's other half: a success really ended.
+//!
+//! What a worker's death has orphaned may run on until it ends by itself or its worker is back, and overlap with the next attempt; it
+//! is never accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,46 +21,91 @@ struct Attempt {
     end: Option<u64>,
 }
 
-fn read(dir: &Path, findings: &mut Findings) -> BTreeMap<i64, Vec<Attempt>> {
-    let mut of_jobs: BTreeMap<i64, Vec<Attempt>> = BTreeMap::new();
-    each_line(dir, "attempts.jsonl", |line| {
+/// What was written down outside.
+#[derive(Default)]
+struct Record {
+    of_jobs: BTreeMap<i64, Vec<Attempt>>,
+    /// Job, build and when: it started while the kernel held the job's lock for an earlier one.
+    overlaps: Vec<(i64, i64, u64)>,
+    /// When workers were killed.
+    kills: Vec<u64>,
+    /// Builds whose result is that they are repeated.
+    repeated: BTreeSet<i64>,
+}
+
+impl Record {
+    fn read(dir: &Path, state: &Final, findings: &mut Findings) -> Self {
+        let mut record = Self::default();
+        each_line(dir, "attempts.jsonl", |line| record.take(&line, findings));
+        let repeated = state.rows("builds").iter().filter(|it| it["results"] == RETRY);
+        record.repeated = repeated.filter_map(|it| it["buildid"].as_i64()).collect();
+        record
+    }
+
+    fn take(&mut self, line: &Value, findings: &mut Findings) {
         let number = |name: &str| line[name].as_i64().unwrap_or_else(|| panic!("no {name} in {line}"));
-        let (job, build, at) = (number("job"), number("build"), number("at").unsigned_abs());
-        let attempts = of_jobs.entry(job).or_default();
+        let at = number("at").unsigned_abs();
+        if line["what"] == "worker killed" {
+            return self.kills.push(at);
+        }
+        let (job, build) = (number("job"), number("build"));
+        let attempts = self.of_jobs.entry(job).or_default();
         match line["what"].as_str() {
             Some("start") => attempts.push(Attempt { build, start: at, end: None }),
             Some("end") => match attempts.iter_mut().rev().find(|it| it.build == build && it.end.is_none()) {
                 Some(attempt) => attempt.end = Some(at),
                 None => findings.fault("G3", format!("job {job}: build {build} ended without a start")),
             },
-            _ => {
+            _ => self.overlaps.push((job, build, at)),
+        }
+    }
+
+    /// Whether a worker died under an attempt before another one began: it is an orphan, and not accepted.
+    fn is_orphan(&self, attempt: &Attempt, later: u64) -> bool {
+        self.repeated.contains(&attempt.build)
+            && self.kills.iter().any(|it| (attempt.start..later).contains(it))
+    }
+
+    fn judge_overlaps(&self, findings: &mut Findings) {
+        for (job, build, at) in &self.overlaps {
+            let earlier = self.of_jobs.get(job).map_or(&[][..], Vec::as_slice);
+            if !earlier.iter().any(|it| it.build != *build && self.is_orphan(it, *at)) {
                 let what =
                     format!("job {job}: when build {build} started, an earlier attempt held the job's lock");
                 findings.fault("G3", what);
             }
         }
-    });
-    of_jobs
+        for (job, attempts) in &self.of_jobs {
+            for (nth, attempt) in attempts.iter().enumerate() {
+                let over = |earlier: &&Attempt| {
+                    earlier.end.is_some_and(|end| end > attempt.start)
+                        && !self.is_orphan(earlier, attempt.start)
+                };
+                if let Some(earlier) = attempts[..nth].iter().find(over) {
+                    let builds = (earlier.build, attempt.build);
+                    let what =
+                        format!("job {job}: builds {} and {} ran at the same time", builds.0, builds.1);
+                    findings.fault("G3", what);
+                }
+            }
+        }
+    }
 }
 
 pub(super) fn judge(dir: &Path, state: &Final, findings: &mut Findings) {
-    let of_jobs = read(dir, findings);
+    let record = Record::read(dir, state, findings);
+    record.judge_overlaps(findings);
+    let of_jobs = &record.of_jobs;
     let mut ended = BTreeSet::new();
-    for (job, attempts) in &of_jobs {
+    for (job, attempts) in of_jobs {
         findings.attempts += attempts.len();
         let mut started = BTreeSet::new();
-        for (nth, attempt) in attempts.iter().enumerate() {
+        for attempt in attempts {
             if attempt.end.is_some() {
                 ended.insert(attempt.build);
             }
             if !started.insert(attempt.build) {
                 findings.fault("G3", format!("job {job}: build {} ran its command twice", attempt.build));
-            }
-            let over = |earlier: &&Attempt| earlier.end.is_some_and(|end| end > attempt.start);
-            if let Some(earlier) = attempts[..nth].iter().find(over) {
-                let what =
-                    format!("job {job}: builds {} and {} ran at the same time", earlier.build, attempt.build);
-                findings.fault("G3", what);
             }
         }
     }

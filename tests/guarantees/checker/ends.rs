@@ -21,7 +21,10 @@ pub(super) fn judge(state: &Final, findings: &mut Findings) {
         }
     }
     let mut last: BTreeMap<i64, &Value> = BTreeMap::new();
-    for build in state.rows("builds") {
+    // Ids come from each master's own block; numbers of a builder are in order.
+    let mut builds: Vec<&Value> = state.rows("builds").iter().collect();
+    builds.sort_by_key(|it| it["number"].as_i64());
+    for build in builds {
         let request = build["buildrequestid"].as_i64().unwrap_or_default();
         if let Some(earlier) = last.insert(request, build)
             && earlier["results"] != RETRY

@@ -24,7 +24,7 @@ fn clock(one: i64, two: i64) -> String {
 
 fn build(id: i64, request: i64, results: Value) -> Value {
     let complete = !results.is_null();
-    json!({"buildid": id, "buildrequestid": request, "complete": complete, "results": results, "complete_at": complete.then_some(9)})
+    json!({"buildid": id, "number": id, "buildrequestid": request, "complete": complete, "results": results, "complete_at": complete.then_some(9)})
 }
 
 fn event(client: i64, key: &str, row: &Value, clock: String) -> Value {
@@ -158,6 +158,18 @@ fn the_checker_finds_attempts_that_overlap() {
         it.attempts.insert(2, json!({"at": 25, "what": "end", "job": 1, "build": 1}));
     });
     finds("G3", "an earlier attempt held", |it| it.attempts[1]["what"] = json!("overlap"));
+    // Unless its worker was killed; then it is an orphan.
+    let orphan = |it: &mut Planted| {
+        it.attempts[0]["at"] = json!(5);
+        it.attempts.insert(1, json!({"at": 15, "what": "worker killed"}));
+        it.attempts.insert(2, json!({"at": 20, "what": "overlap", "job": 1, "build": 2}));
+        it.attempts.insert(4, json!({"at": 25, "what": "end", "job": 1, "build": 1}));
+    };
+    assert_eq!(found(orphan), Vec::<String>::new());
+    finds("G3", "several results", |it| {
+        orphan(it);
+        it.state["builds"][0]["results"] = json!(0);
+    });
     finds("G3", "build 2 ran its command twice", |it| it.attempts[0]["build"] = json!(2));
     finds("G3", "request 1 has several results", |it| it.state["builds"][0]["results"] = json!(2));
     finds("G3", "there is no such build", |it| it.attempts[0]["build"] = json!(77));
