@@ -13,6 +13,7 @@ mod configurations;
 mod console;
 mod forceschedulers;
 pub(crate) mod log_search;
+mod log_stream;
 mod log_text;
 mod logs;
 mod masters;
