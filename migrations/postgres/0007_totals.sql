@@ -1,4 +1,5 @@
 -- How many there are of what a history holds: of each master its share, of master 0 what was there before.
+-- An empty database stays empty: it can be copied into.
 
 CREATE TABLE totals (
     name text COLLATE "C" NOT NULL,
@@ -8,10 +9,10 @@ CREATE TABLE totals (
 );
 
 INSERT INTO totals
-    SELECT 'builds', 0, count(*) FROM builds
-    UNION ALL SELECT 'buildrequests', 0, count(*) FROM buildrequests
-    UNION ALL SELECT 'buildsets', 0, count(*) FROM buildsets
-    UNION ALL SELECT 'changes', 0, count(*) FROM changes
+    SELECT 'builds', 0, count(*) FROM builds HAVING count(*) > 0
+    UNION ALL SELECT 'buildrequests', 0, count(*) FROM buildrequests HAVING count(*) > 0
+    UNION ALL SELECT 'buildsets', 0, count(*) FROM buildsets HAVING count(*) > 0
+    UNION ALL SELECT 'changes', 0, count(*) FROM changes HAVING count(*) > 0
     UNION ALL SELECT 'builders/' || builderid || '/builds', 0, count(*) FROM builds GROUP BY builderid
     UNION ALL SELECT 'builders/' || builderid || '/buildrequests', 0, count(*) FROM buildrequests GROUP BY builderid;
 
