@@ -6,10 +6,10 @@ CREATE OR REPLACE TABLE `totals` (
     `total` BIGINT,
     PRIMARY KEY (`name`, `masterid`)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin AS
-    SELECT 'builds' AS `name`, 0 AS `masterid`, count(*) AS `total` FROM `builds`
-    UNION ALL SELECT 'buildrequests', 0, count(*) FROM `buildrequests`
-    UNION ALL SELECT 'buildsets', 0, count(*) FROM `buildsets`
-    UNION ALL SELECT 'changes', 0, count(*) FROM `changes`
+    SELECT 'builds' AS `name`, 0 AS `masterid`, count(*) AS `total` FROM `builds` HAVING count(*) > 0
+    UNION ALL SELECT 'buildrequests', 0, count(*) FROM `buildrequests` HAVING count(*) > 0
+    UNION ALL SELECT 'buildsets', 0, count(*) FROM `buildsets` HAVING count(*) > 0
+    UNION ALL SELECT 'changes', 0, count(*) FROM `changes` HAVING count(*) > 0
     UNION ALL SELECT CONCAT('builders/', `builderid`, '/builds'), 0, count(*) FROM `builds` GROUP BY `builderid`
     UNION ALL SELECT CONCAT('builders/', `builderid`, '/buildrequests'), 0, count(*) FROM `buildrequests` GROUP BY `builderid`;
 
