@@ -79,7 +79,8 @@ impl Rw {
     }
 
     /// Does all of `ops` or nothing, and answers when that is durable. Asks again by itself, under the same write id, when the
-    /// outcome is unknown (a restart below) and, for a while, when the database is away.
+    /// outcome is unknown (a restart below) and, for a while, when the database is away or full. While it is known to be so, once is
+    /// enough: whoever asks is told at once.
     pub async fn write(&self, ops: Vec<Op>) -> Result<Committed, DataError> {
         self.write_for(ops, WRITE_PATIENCE).await
     }
@@ -103,6 +104,7 @@ impl Rw {
         let deadline = Instant::now() + patience;
         let mut wait = FIRST_RETRY;
         loop {
+            let hopeless = !self.ro.shared.writable.load(Ordering::Relaxed);
             let why = match self.ro.shared.writer.ask(db::Commit(write.clone())).await {
                 Ok(Ok(committed)) => {
                     self.ro.shared.writable.store(true, Ordering::Relaxed);
@@ -110,6 +112,9 @@ impl Rw {
                 }
                 Ok(Err(db::WriteError::Refused(refusal))) => return Err(refusal.into()),
                 Ok(Err(db::WriteError::Fenced)) => return Err(DataError::Fenced),
+                Ok(Err(db::WriteError::Unavailable(why))) if hopeless => {
+                    return Err(DataError::unavailable(why));
+                }
                 Ok(Err(error)) => error.to_string(),
                 Err(error) => error.to_string(),
             };
