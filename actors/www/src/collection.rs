@@ -341,6 +341,7 @@ pub(crate) fn plain(
     rows: Vec<serde_json::Value>,
 ) -> Result<Answer, ApiError> {
     let spec = Spec::collection(fields, &call.params)?;
+    Parts::named(&spec.expand, &[], plural)?;
     let (rows, total) = rows::page(rows, &spec);
     Ok(Answer::Items(Items {
         plural,
@@ -360,6 +361,7 @@ pub(crate) fn plain_one(
     row: Option<serde_json::Value>,
 ) -> Result<Answer, ApiError> {
     let spec = Spec::single(fields, &call.params)?;
+    Parts::named(&spec.expand, &[], plural)?;
     let row = rows::project(row.ok_or_else(|| call.not_found())?, &spec);
     let items = vec![json::compact(&row).into()];
     Ok(Answer::Items(Items { plural, items, total: None, clock: None, lasting: false, paging: Paging::default() }))
