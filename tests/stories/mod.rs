@@ -6,6 +6,7 @@ mod copies;
 mod git;
 mod init;
 mod irc;
+mod logs;
 mod mail;
 mod metrics;
 mod populate;

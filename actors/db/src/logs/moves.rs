@@ -116,8 +116,8 @@ impl LogStore {
             let state = f.int()?;
             f.skip();
             let (master, epoch) = (f.int()?, f.int()?);
-            let of_us = master == self.master.load(Ordering::Relaxed)
-                && epoch == self.epoch.load(Ordering::Relaxed);
+            let of_us =
+                master == self.master.load(Ordering::Relaxed) && epoch == self.epoch.load(Ordering::Relaxed);
             let living = match self.engine.exclusive() {
                 true => of_us,
                 false => {
@@ -255,8 +255,7 @@ impl LogStore {
     /// Has the segments' rows point into an object that is stored; answers whether they were still as they had been.
     async fn take_into_use(&self, log: LogId, object: i64, segments: &[Segment]) -> Result<bool, LogError> {
         let mut tx = self.begin().await?;
-        let announced =
-            [Cond::eq("logid", log.0), Cond::eq("objectid", object), Cond::eq("state", WRITING)];
+        let announced = [Cond::eq("logid", log.0), Cond::eq("objectid", object), Cond::eq("state", WRITING)];
         if tx.set(&LOG_OBJECTS, &[("state", STORED.into())], &announced).await? != 1 {
             return Ok(false);
         }
@@ -381,7 +380,9 @@ mod tests {
 
     fn files(dir: &std::path::Path) -> usize {
         let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-        entries.map(|it| if it.as_ref().unwrap().path().is_dir() { files(&it.unwrap().path()) } else { 1 }).sum()
+        entries
+            .map(|it| if it.as_ref().unwrap().path().is_dir() { files(&it.unwrap().path()) } else { 1 })
+            .sum()
     }
 
     async fn lines(store: &LogStore) -> usize {
@@ -429,7 +430,8 @@ mod tests {
         let (dir, engine) = (tempfile::tempdir().unwrap(), Arc::new(Memory::new(LOG_TABLES)));
         let store = store(&engine, dir.path(), 1);
         store.write(&[part(0), part(1)]).await.unwrap();
-        let read = store.movable(&Mark { log: LOG, first: 0 }, Extent { lines: 10_000, complete: true }).await;
+        let read =
+            store.movable(&Mark { log: LOG, first: 0 }, Extent { lines: 10_000, complete: true }).await;
         let read = read.unwrap();
         store.announce(LOG, 5, &read).await.unwrap();
         store.cut_to(LOG, 3_000).await.unwrap();

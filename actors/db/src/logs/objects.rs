@@ -164,9 +164,7 @@ fn bucket(options: &S3Options) -> Result<object_store::aws::AmazonS3, object_sto
     // Refused when one is installed already, which then is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = match &options.keys {
-        Some((name, key)) => {
-            AmazonS3Builder::new().with_access_key_id(name).with_secret_access_key(key)
-        }
+        Some((name, key)) => AmazonS3Builder::new().with_access_key_id(name).with_secret_access_key(key),
         None => AmazonS3Builder::from_env(),
     };
     builder = builder.with_bucket_name(&options.bucket);

@@ -20,6 +20,12 @@ use crate::store::Store;
 
 /// So much text may wait to be stored.
 const ROOM: usize = 32 * 1024 * 1024;
+/// Past that, a log of which no more than this waits is let in all the same: a loud one does not hold up the others.
+const SMALL: usize = 16 * 1024;
+/// How much text is stored in one transaction: as much as can be stored in [`AIM`], within these bounds. So a slow store is not given what it
+/// cannot take in time, and what others have to say waits for one small transaction only.
+const PORTIONS: (usize, usize) = (256 * 1024, 8 * 1024 * 1024);
+const AIM: Duration = Duration::from_millis(100);
 /// How often growing logs are stored.
 const TICK: Duration = Duration::from_millis(100);
 /// The least time between two announcements of a log.
@@ -90,6 +96,8 @@ pub struct LogWriter {
     /// Unfinished lines of all logs, in bytes.
     fragments: usize,
     flushing: bool,
+    /// How much text the next transaction takes.
+    portion: usize,
     loading: bool,
     ticking: bool,
     failed: Option<Batch>,
@@ -123,6 +131,7 @@ impl LogWriter {
             ready: false,
             fragments: 0,
             flushing: false,
+            portion: PORTIONS.0,
             loading: false,
             ticking: false,
             failed: None,
@@ -151,15 +160,23 @@ impl LogWriter {
 
     /// Takes in what waits, as far as there is room.
     fn pump(&mut self, ctx: &mut Context<Self>) {
+        let (mut held, mut held_logs) = (VecDeque::new(), HashSet::new());
         while !self.loading
             && let Some(next) = self.waiting.pop_front()
         {
-            if let Waiting::Append(..) = &next
-                && self.unstored >= ROOM
-            {
-                self.waiting.push_front(next);
-                self.flush(ctx, true);
-                break;
+            match &next {
+                Waiting::Append(Append { log, .. }, _)
+                    if held_logs.contains(log) || self.is_held_back(*log) =>
+                {
+                    held_logs.insert(*log);
+                    held.push_back(next);
+                    continue;
+                }
+                Waiting::Finish(log, _) if held_logs.contains(log) => {
+                    held.push_back(next);
+                    continue;
+                }
+                _ => {}
             }
             let (Waiting::Append(Append { log, .. }, _) | Waiting::Finish(log, _)) = &next else {
                 if let Waiting::Flush(reply) = next {
@@ -176,11 +193,27 @@ impl LogWriter {
                 self.load(log, ctx);
             }
         }
+        if !held.is_empty() {
+            // What is being loaded for stays first.
+            if self.loading {
+                held.extend(self.waiting.pop_front());
+                held.rotate_right(1);
+            }
+            held.append(&mut self.waiting);
+            self.waiting = held;
+            self.flush(ctx, true);
+        }
         if self.ready && !self.flushing {
             self.ready = false;
             self.flush(ctx, false);
         }
         self.tick_later(ctx);
+    }
+
+    /// Whether there is no room for more of this log.
+    fn is_held_back(&self, log: LogId) -> bool {
+        let is_loud = |open: &Open| !open.assembly.sealed.is_empty() || open.assembly.unstored() >= SMALL;
+        self.unstored >= ROOM && self.logs.get(&log).is_some_and(is_loud)
     }
 
     /// Whether the log is open; one that is new is opened.
@@ -331,11 +364,13 @@ impl LogWriter {
         }
         self.flushing = true;
         let store = self.store.clone();
+        let begun = Instant::now();
         let work = async move { write(store, batch).await };
-        ctx.spawn(work.into_actor(self).map(|(batch, result), writer, ctx| {
+        ctx.spawn(work.into_actor(self).map(move |(batch, result), writer, ctx| {
             writer.flushing = false;
             match result {
                 Ok(()) => {
+                    writer.aim(batch.bytes, begun.elapsed());
                     writer.stored(&batch);
                     if !writer.flushes.is_empty() {
                         writer.flush(ctx, true);
@@ -355,23 +390,49 @@ impl LogWriter {
         }));
     }
 
+    /// What is stored next: of the logs of which least waits first, and no more than a portion.
     fn collect(&mut self, tails: bool) -> Batch {
         let mut batch = Batch { sealed: Vec::new(), segments: Vec::new(), bytes: 0 };
-        let mut still = HashSet::new();
-        for id in self.dirty.drain() {
+        let waiting = |log: &Open| {
+            log.assembly.unstored() + log.assembly.sealed.iter().map(|it| it.new_bytes).sum::<usize>()
+        };
+        let mut dirty: Vec<(usize, LogId)> =
+            self.dirty.drain().filter_map(|id| Some((waiting(self.logs.get(&id)?), id))).collect();
+        dirty.sort_unstable();
+        for (_, id) in dirty {
             let Some(log) = self.logs.get_mut(&id) else { continue };
-            let closed = std::mem::take(&mut log.assembly.sealed);
-            let tail = if tails { log.assembly.take_tail() } else { None };
-            for sealed in closed.into_iter().chain(tail) {
+            let mut room = self.portion.saturating_sub(batch.bytes);
+            let fits = log.assembly.sealed.iter().take_while(|sealed| {
+                let fits = room > 0;
+                room = room.saturating_sub(sealed.new_bytes);
+                fits
+            });
+            let fits = fits.count();
+            let mut taken: Vec<Sealed> = log.assembly.sealed.drain(..fits).collect();
+            let rest = !log.assembly.sealed.is_empty();
+            if tails && !rest && room > 0 {
+                taken.extend(log.assembly.take_tail());
+            }
+            for sealed in taken {
                 batch.bytes += sealed.new_bytes;
                 batch.sealed.push((id, sealed));
             }
-            if log.assembly.unstored() > 0 {
-                still.insert(id);
+            self.ready |= rest;
+            if rest || log.assembly.unstored() > 0 {
+                self.dirty.insert(id);
             }
         }
-        self.dirty = still;
         batch
+    }
+
+    /// Adapts the size of a transaction to how long one took.
+    fn aim(&mut self, stored: usize, took: Duration) {
+        if took > AIM {
+            self.portion /= 2;
+        } else if took < AIM / 2 && stored >= self.portion / 2 {
+            self.portion *= 2;
+        }
+        self.portion = self.portion.clamp(PORTIONS.0, PORTIONS.1);
     }
 
     fn stored(&mut self, batch: &Batch) {

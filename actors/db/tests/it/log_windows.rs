@@ -12,8 +12,8 @@ use crate::world::{Engine, World};
 
 /// Lines that one piece has.
 const BLOCK: i64 = 10_000;
-/// A line: its number, and as much again.
-const LINE: usize = 24;
+/// The size of a line.
+const LINE: usize = 25;
 /// A closed segment's size, and what compressing may add to it.
 const SEGMENT: u64 = 256 * 1024 + 1024;
 
@@ -125,7 +125,11 @@ async fn the_end_of_a_log_that_grows_slowly_takes_few_reads() {
     let log = new_log(&world).await;
     let (writer, _) = writer(&world);
     for n in 0..1_000 {
-        writer.send(Append { log, stream: Stream::Out, text: line(n)[1..].to_owned().into() }).await.unwrap().unwrap();
+        writer
+            .send(Append { log, stream: Stream::Out, text: line(n)[1..].to_owned().into() })
+            .await
+            .unwrap()
+            .unwrap();
         // Each line becomes durable alone.
         writer.send(FlushLogs).await.unwrap().unwrap();
     }
@@ -143,7 +147,11 @@ async fn lines_beside_an_enormous_one_are_read_without_it() {
     let enormous: String = (0..20 << 20).map(|_| char::from(dice.random_range(b'a'..=b'z'))).collect();
     let small: String = (0..100).map(|n| line(n)[1..].to_owned()).collect();
     for text in [small.as_str(), &enormous, "\n", &small] {
-        writer.send(Append { log, stream: Stream::Out, text: text.to_owned().into() }).await.unwrap().unwrap();
+        writer
+            .send(Append { log, stream: Stream::Out, text: text.to_owned().into() })
+            .await
+            .unwrap()
+            .unwrap();
     }
     end(&world, &writer, log).await;
     assert!(window(&world, log, 0, 100).await.bytes < 100_000);
@@ -153,7 +161,8 @@ async fn lines_beside_an_enormous_one_are_read_without_it() {
     assert_eq!(after.text.len(), small.len() + 100);
     assert!(world.store.log_reads().bytes - before < 100_000);
     let both = read(&world, log, 100, 2, usize::MAX).await;
-    let lines: Vec<&[u8]> = both.text.split(|byte| *byte == b'\n').map(|it| it.get(1..).unwrap_or_default()).collect();
+    let lines: Vec<&[u8]> =
+        both.text.split(|byte| *byte == b'\n').map(|it| it.get(1..).unwrap_or_default()).collect();
     assert_eq!(lines[0].len(), 16 << 20);
     assert!(lines.concat() == enormous.as_bytes());
     // A piece of bounded size has one of them.

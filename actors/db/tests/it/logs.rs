@@ -8,9 +8,9 @@ use bytes::Bytes;
 use greenroom_db::*;
 use greenroom_model::*;
 
+use crate::both;
 use crate::objects::{BUCKET, KEY, ObjectServer};
 use crate::world::{Engine, World};
-use crate::both;
 
 macro_rules! everywhere {
     ($($name:ident),* $(,)?) => {
