@@ -74,6 +74,7 @@ before(async () => {
     'warned build': '/builders/warns/builds/1',
     'running build': '/builders/long/builds/1',
     log: `/builders/bad/builds/1/steps/${broken.number}/logs/stdio#L1`,
+    console: '/console',
     queue: '/queue',
     request: `/requests/${waiting}`,
     force: '/force/force?builder=good',

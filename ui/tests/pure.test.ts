@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest';
 import { ailments, asTree, readActor } from '../src/lib/actors';
 import { queryString } from '../src/lib/api';
 import { excluding, fuzzy, matches, parseFilter, type Candidate } from '../src/lib/filter';
-import { findError, plainText } from '../src/lib/first-error';
 import { fault, faults, leaves, startValues } from '../src/lib/force-form';
 import { buildOutcome, ownerOf, propertyText, resultOf, shortRevision, stepOutcome, type FieldSpec } from '../src/lib/model';
 import { fromHashLink, matchPath, to } from '../src/lib/router.svelte';
@@ -155,21 +154,6 @@ describe('the filter', () => {
     expect(fuzzy('linux', 'lx')).toBe(true);
     expect(fuzzy('linux', 'xl')).toBe(false);
     expect(fuzzy('linux', '')).toBe(true);
-  });
-});
-
-describe('the first error', () => {
-  test('is the first line that reads like one, not a count of none', () => {
-    const raw = ['h/bin/sh -c make -Werror', 'occ -Werror main.c', 'o0 errors so far', "emain.c:4:2: \u001b[31merror:\u001b[0m 'x' undeclared", 'eerror: two'];
-    expect(findError(raw, 's', 101)).toEqual({ line: 104, text: "main.c:4:2: error: 'x' undeclared" });
-  });
-  test('is else the last line written', () => {
-    expect(findError(['oone', 'otwo', 'o', 'hprogram finished with exit code 1'], 's', 1)).toEqual({ line: 2, text: 'two' });
-    expect(findError([], 's', 1)).toBeNull();
-  });
-  test('plain text has no colours and no stream letter', () => {
-    expect(plainText('o\u001b[1mx\u001b[0m\ry', 's')).toBe('y');
-    expect(plainText('text', 't')).toBe('text');
   });
 });
 

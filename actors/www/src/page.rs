@@ -30,6 +30,7 @@ const PAGES: &[&[&str]] = &[
     &["builders", "*"],
     &["builders", "*", "builds", "*"],
     &["builders", "*", "builds", "*", "steps", "*", "logs", "*"],
+    &["console"],
     &["queue"],
     &["requests", "*"],
     &["force", "*"],

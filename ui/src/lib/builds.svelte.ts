@@ -21,6 +21,32 @@ export const SHOWN_PROPERTIES = [
   'scheduler',
 ] as const;
 
+/** A build as the summary of its builder tells of it. */
+export interface Line {
+  buildid: number;
+  number: number;
+  workerid: number;
+  started_at: number;
+  complete_at: number | null;
+  results: number | null;
+  state_string: string;
+  branch: string | null;
+  revision: string | null;
+  author: string | null;
+  what: string;
+}
+
+/** The build behind a line; what it does not tell of stays empty. */
+export function fromLine(builderid: number, line: Line): Build {
+  const properties: Properties = { reason: [line.what, 'summary'] };
+  if (line.branch !== null) properties.branch = [line.branch, 'summary'];
+  if (line.revision !== null) properties.revision = [line.revision, 'summary'];
+  if (line.author !== null) properties.owner = [line.author, 'summary'];
+  const { buildid, number, workerid, started_at, complete_at, results, state_string } = line;
+  const known = { buildid, number, workerid, started_at, complete_at, results, state_string };
+  return { ...known, builderid, buildrequestid: 0, masterid: 0, complete: complete_at !== null, locks_duration_s: 0, properties };
+}
+
 /**
  * The newest builds of every builder: all that run, the last 20 that finished, and what finished
  * last anywhere. Older ones are dropped, so memory does not grow with the farm's age.

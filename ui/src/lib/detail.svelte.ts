@@ -8,6 +8,18 @@ import { store } from './store.svelte';
 /** Builds of one builder that its page keeps, at most. */
 const KEPT_BUILDS = 1000;
 
+/** A build with what its page needs of it, in one read. */
+interface WholeBuild extends Build {
+  steps: (Step & { logs: Log[] })[];
+  changes: Change[];
+  request: BuildRequest | null;
+  buildset: Buildset | null;
+  neighbours: { previous: Build | null; next: Build | null };
+  changes_since_good: { changes: Change[]; good: Build | null; more: boolean };
+}
+
+const PARTS = 'properties,steps,logs,changes,request,buildset,neighbours,changes_since_good';
+
 /** One build with all that its page shows, kept live while the page stands. */
 export class BuildDetail {
   readonly builder: string;
@@ -15,6 +27,8 @@ export class BuildDetail {
   build = $state.raw<Build | null>(null);
   error = $state.raw<ApiError | null>(null);
   changes = $state.raw<Change[]>([]);
+  neighbours = $state.raw<WholeBuild['neighbours']>({ previous: null, next: null });
+  sinceGood = $state.raw<WholeBuild['changes_since_good']>({ changes: [], good: null, more: false });
   request = $state.raw<BuildRequest | null>(null);
   buildset = $state.raw<Buildset | null>(null);
   steps = new Table<Step>();
@@ -63,15 +77,15 @@ export class BuildDetail {
     return this.#loadedLogs.has(stepid);
   }
 
-  /** Reads the logs of a step and follows them; once is enough. */
+  /** Follows the logs of a step; once is enough. Those of an ended step stay as they are. */
   openLogs(stepid: number): void {
-    if (this.#logFeeds.has(stepid)) return;
+    const logs = this.logsOf(stepid);
+    const ended = this.steps.peek(stepid)?.complete === true && this.hasLogs(stepid) && logs.every((log) => log.complete);
+    if (ended || this.#logFeeds.has(stepid)) return;
     const close = live(store.feed, {
       load: async () => {
         const reply = await get<Log>(`steps/${stepid}/logs`);
-        for (const log of reply.items) this.logs.put(log.logid, log);
-        this.logs.flush();
-        this.#loadedLogs = new Set([...this.#loadedLogs, stepid]);
+        this.#putLogs(stepid, reply.items);
         return reply.clock;
       },
       paths: () => [`steps/${stepid}/logs/*/*`],
@@ -82,27 +96,20 @@ export class BuildDetail {
 
   async #load(): Promise<string> {
     const path = `builders/${encodeURIComponent(this.builder)}/builds/${this.number}`;
-    const { item, clock } = await getOne<Build>(path, { property: '*' });
-    const [steps, changes] = await Promise.all([
-      get<Step>(`builds/${item.buildid}/steps`),
-      get<Change>(`builds/${item.buildid}/changes`).catch(() => ({ items: [] })),
-    ]);
-    this.build = item;
-    this.steps.replaceAll(steps.items.map((step) => [step.stepid, step]));
-    this.changes = changes.items;
-    void this.#loadRequest(item.buildrequestid);
+    const { item, clock } = await getOne<WholeBuild>(path, { expand: PARTS });
+    const { steps, changes, request, buildset, neighbours, changes_since_good, ...build } = item;
+    this.build = build;
+    this.steps.replaceAll(steps.map(({ logs: _, ...step }) => [step.stepid, step]));
+    for (const step of steps) this.#putLogs(step.stepid, step.logs);
+    [this.changes, this.neighbours, this.sinceGood] = [changes, neighbours, changes_since_good];
+    [this.request, this.buildset] = [request, buildset];
     return clock;
   }
 
-  /** Why the build was made: not needed for the first paint. */
-  async #loadRequest(id: number): Promise<void> {
-    try {
-      const { item } = await getOne<BuildRequest>(`buildrequests/${id}`);
-      this.request = item;
-      this.buildset = (await getOne<Buildset>(`buildsets/${item.buildsetid}`)).item;
-    } catch {
-      // The page does without the reason; the build itself says what happened.
-    }
+  #putLogs(stepid: number, logs: readonly Log[]): void {
+    for (const log of logs) this.logs.put(log.logid, log);
+    this.logs.flush();
+    this.#loadedLogs = new Set([...this.#loadedLogs, stepid]);
   }
 
   #apply(key: string, message: unknown): void {

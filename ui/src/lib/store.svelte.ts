@@ -1,6 +1,5 @@
 import { ApiError, get, getJson, serverSkewS } from './api';
-import { Backfill } from './backfill';
-import { Builds, KEPT_PER_BUILDER, SHOWN_PROPERTIES } from './builds.svelte';
+import { Builds, fromLine, SHOWN_PROPERTIES, type Line } from './builds.svelte';
 import { Feed, feedUrl, type FeedStatus, type Socket } from './feed';
 import { live } from './live';
 import type { Build, Builder, BuildRequest, Master, Properties, Scheduler, Worker } from './model';
@@ -25,9 +24,6 @@ const CORE_PATHS = [
   'schedulers/*/*',
   'masters/*/*',
 ];
-const RECENT_AT_LEAST = 200;
-const RECENT_AT_MOST = 1000;
-const BACKFILL_AT_ONCE = 4;
 
 /** The state of the farm that all pages share, kept live by one subscription. */
 class Store {
@@ -51,10 +47,6 @@ class Store {
     onCaughtUp: (updates) => toasts.done(`Caught up: ${updates} ${updates === 1 ? 'update' : 'updates'}`),
     onRefused: (message) => toasts.failed('Live updates were refused', new Error(message)),
   });
-
-  /** The snapshot held every build there is. */
-  #allKnown = false;
-  #backfill = new Backfill((id) => this.#readOld(id), BACKFILL_AT_ONCE);
 
   get loaded(): boolean {
     return this.builders.loaded;
@@ -113,18 +105,6 @@ class Store {
     else if (kind === 'masters') this.#merge(this.masters, id, event, message as Master);
   }
 
-  /** Sees to it that the last finished builds of builders are known, however old. */
-  backfill(builderids: readonly number[]): void {
-    if (this.#allKnown) return;
-    this.#backfill.ask(builderids.filter((id) => this.#lacksBuilds(id)));
-  }
-
-  /** Whether it is known which builds a builder had last; false while that is being read. */
-  knowsBuilds(builderid: number): boolean {
-    void this.builds.size;
-    return this.#allKnown || this.builds.summary(builderid).last !== undefined || this.#backfill.isDone(builderid);
-  }
-
   /** Requests that wait for a builder. */
   waitingFor(builderid: number): BuildRequest[] {
     return this.requests.values().filter((request) => request.builderid === builderid);
@@ -147,48 +127,25 @@ class Store {
    * the feed, and a whole entity may be taken twice.
    */
   async #load(): Promise<string> {
-    const builders = await get<Builder>('builders');
-    const limit = Math.min(RECENT_AT_MOST, Math.max(RECENT_AT_LEAST, KEPT_PER_BUILDER * builders.items.length));
+    const builders = await get<Builder & { summary: { recent: Line[] } | null }>('builders', { expand: 'summary' });
     const property = SHOWN_PROPERTIES;
-    const [running, recent, requests, workers, schedulers, masters] = await Promise.all([
+    const [running, requests, workers, schedulers, masters] = await Promise.all([
       get<Build>('builds', { complete: false, property }),
-      get<Build>('builds', { complete: true, order: '-buildid', limit, property }),
       get<BuildRequest>('buildrequests', { complete: false, claimed: false, property: ['owner', 'reason', 'branch'] }),
       get<Worker>('workers'),
       get<Scheduler>('schedulers'),
       get<Master>('masters'),
     ]);
-    this.builders.replaceAll(builders.items.map((item) => [item.builderid, item]));
+    const recent = builders.items.flatMap(({ builderid, summary }) => (summary?.recent ?? []).map((line) => fromLine(builderid, line)));
+    this.builders.replaceAll(builders.items.map(({ summary: _, ...builder }) => [builder.builderid, builder]));
     // Oldest first, so that those that finished last are indexed last.
-    const builds = [...recent.items].reverse().concat(running.items);
+    const builds = recent.sort((a, b) => a.buildid - b.buildid).concat(running.items);
     this.builds.replaceAll(builds.map((item) => [item.buildid, item]));
-    this.#backfill.reset();
-    this.#allKnown = recent.items.length < limit;
-    // A builder that has been quiet for long may be broken all the same.
-    this.backfill(builders.items.map((item) => item.builderid).filter((id) => this.builds.summary(id).last === undefined));
     this.requests.replaceAll(requests.items.map((item) => [item.buildrequestid, item]));
     this.workers.replaceAll(workers.items.map((item) => [item.workerid, item]));
     this.schedulers.replaceAll(schedulers.items.map((item) => [item.schedulerid, item]));
     this.masters.replaceAll(masters.items.map((item) => [item.masterid, item]));
     return builders.clock;
-  }
-
-  #lacksBuilds(builderid: number): boolean {
-    const known = this.builds.summary(builderid).strip;
-    return known.length < KEPT_PER_BUILDER && known[0]?.number !== 1;
-  }
-
-  async #readOld(builderid: number): Promise<void> {
-    const { items } = await get<Build>(`builders/${builderid}/builds`, {
-      order: '-number',
-      limit: KEPT_PER_BUILDER,
-      property: SHOWN_PROPERTIES,
-    });
-    // Only what is final and unknown: the feed has the newer word on all others.
-    for (const build of items) {
-      if (build.complete && this.builds.peek(build.buildid) === undefined) this.builds.put(build.buildid, build);
-    }
-    if (items.length === 0) this.builds.touch();
   }
 
   #request(id: number, request: BuildRequest): void {
