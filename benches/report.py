@@ -79,8 +79,9 @@ def _four_fsyncs(value, medians):
 BOUNDS = {
     ("start", "500 builders", "start_ms"): _most(300),
     ("start", "500 builders", "rss_mib"): _most(60),
-    ("throughput", "", "builds_s"): _least(200),
-    ("throughput", "", "master_cpu_ms"): _most(1.5),
+    ("throughput", "on sqlite", "builds_s"): _least(200),
+    ("throughput", "on sqlite", "master_cpu_ms"): _most(1.5),
+    ("throughput", "on postgres", "changes_s"): _least(3000),
     ("latency", "", "started_p50_ms"): _four_fsyncs,
     ("logs", "", "log_mb_s"): _least(30),
     ("reads", "list of 500 builders", "requests_s"): _least(2000),

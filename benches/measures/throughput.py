@@ -5,7 +5,7 @@ import subprocess
 import time
 
 from farm import Farm
-from measures.burst import AGENTS, BUILDERS, MAX_BUILDS, await_all, events, force, pause, verify
+from measures.burst import AGENTS, BUILDERS, await_all, events, force, pause, verify
 from measures.sample import Sample
 from rest import Rest
 
@@ -32,7 +32,7 @@ def _recorded(farm, file):
 def measure(options, directory):
     """Builds a second and CPU a build, from the first `unpause` to the last result."""
     count = options.builds
-    with Farm(options.binary, directory, BUILDERS, AGENTS, MAX_BUILDS) as farm, contextlib.ExitStack() as stack:
+    with Farm(options.binary, directory, BUILDERS, AGENTS, options.slots // AGENTS) as farm, contextlib.ExitStack() as stack:
         farm.start()
         farm.hire()
         rest = stack.enter_context(Rest(farm.port))
@@ -51,7 +51,7 @@ def measure(options, directory):
             changes_after, commits_after = events(rest)
             master_after, (agents_after, commands_after) = farm.master_cpu_s(), farm.agents_cpu_s()
         verify(rest, count)
-        yield Sample("throughput", f"{count} builds, {AGENTS * MAX_BUILDS} slots", {
+        yield Sample("throughput", f"on {options.engine}, {count} builds, {options.slots} slots", {
             "builds_s": count / seconds,
             "changes_s": (changes_after - changes) / seconds,
             "changes_a_commit": (changes_after - changes) / max(1, commits_after - commits),

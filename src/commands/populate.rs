@@ -18,7 +18,7 @@ use super::ConfigFiles;
 use crate::lifecycle::database_url;
 
 /// Changes and builds in one commit: so many that an fsync counts for nothing, and so few that they are held in memory with ease.
-const ITEMS_A_COMMIT: i64 = 4_000;
+const ITEMS_A_COMMIT: i64 = 8_000;
 /// The history ends so long ago, and is at most so long.
 const ENDED_AGO: i64 = 60 * SECOND;
 const LONGEST: i64 = 30 * 86_400 * SECOND;

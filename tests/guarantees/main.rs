@@ -55,4 +55,5 @@ mod g21_migrations;
 mod g22_feed;
 mod g23_bus_down;
 mod g24_bus_lies;
+mod g25_stuck_clients;
 mod g26_gone;

@@ -91,7 +91,7 @@ fn a_populated_history_is_served_as_if_it_had_happened() {
 #[test]
 fn a_filling_that_was_killed_is_finished_by_asking_again() {
     let mut farm = Plan::new(CONFIG).lay_out();
-    let words = "--builds 12000 --steps 1 --changes 5 --logs 0";
+    let words = "--builds 20000 --steps 1 --changes 5 --logs 0";
     let mut killed = populate(&farm, words);
     let file = farm.data_dir().join("greenroom.db-wal");
     patience(Duration::from_secs(60), "some of the builds", || {
@@ -106,8 +106,8 @@ fn a_filling_that_was_killed_is_finished_by_asking_again() {
     let total = |path: &str| farm.rest().get(&format!("{path}?limit=1"))["meta"]["total"].clone();
     assert_eq!(
         (total("builds"), total("buildrequests"), total("changes")),
-        (json!(12_000), json!(12_000), json!(5))
+        (json!(20_000), json!(20_000), json!(5))
     );
     let newest = farm.rest().list("builds?limit=1&order=-buildid").remove(0);
-    assert_eq!(newest["number"], 12_000, "each build has a number of its own: {newest}");
+    assert_eq!(newest["number"], 20_000, "each build has a number of its own: {newest}");
 }

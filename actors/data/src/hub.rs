@@ -36,7 +36,7 @@ const JOIN_AGAIN: Duration = Duration::from_millis(5);
 
 /// The hub of actors: they decide by what they hear, so it never waits.
 const OF_ACTORS: &str = "hub/actors";
-/// After it handed frames over a hub rests, so long for each subscriber that got some: in a burst each of many gets much in one write,
+/// After it handed frames over a hub rests, so long for each subscriber that begins to write: in a burst each of many gets much in one write,
 /// not little in many. Who is alone gets everything at once.
 const REST: Duration = Duration::from_micros(200);
 /// Shorter rests are not worth a timer.
@@ -108,6 +108,11 @@ impl QueueState {
     pub(crate) fn taken(&self, events: usize, size: usize) {
         self.events.fetch_sub(events, Ordering::Relaxed);
         self.bytes.fetch_sub(size, Ordering::Relaxed);
+    }
+
+    /// Whether nothing waits, so that its subscriber wakes up by what comes next.
+    fn is_empty(&self) -> bool {
+        self.events.load(Ordering::Relaxed) == 0
     }
 
     /// Makes room for a run; false: it is too much beside what waits already.
@@ -283,14 +288,16 @@ impl Hub {
         }
     }
 
-    /// Gives its members what is due to an audience; who has no room for it is over. Answers how many got it.
+    /// Gives its members what is due to an audience; who has no room for it is over. Answers how many begin to write.
     fn hand_over_to(&mut self, id: u64) -> u32 {
         let Some(audience) = self.audiences.get_mut(&id) else { return 0 };
         let run = Arc::new(std::mem::take(&mut audience.due));
         let (mut over, mut members) = (Vec::new(), 0);
         for (id, member) in &audience.members {
+            let wakes = member.state.is_empty();
             if member.state.take_room(&run) && member.queue.try_send(run.clone()).is_ok() {
-                members += 1;
+                // Who does not read costs nothing more, and holds nobody up.
+                members += u32::from(wakes);
             } else {
                 member.state.overflown.store(true, Ordering::Release);
                 over.push(*id);

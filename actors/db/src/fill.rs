@@ -74,6 +74,7 @@ impl Filling {
         ids: &[(IdKind, i64)],
     ) -> Result<Self, FillError> {
         let plan = format!("{MARK}{plan}");
+        store.0.engine.will_be_filled().await?;
         let mut tx = store.0.engine.write().await?;
         let known = counters(&mut *tx).await?;
         let unfinished = known.iter().find(|(kind, _)| kind.starts_with(MARK));

@@ -213,6 +213,11 @@ pub trait Engine: Send + Sync {
         Ok(Some(Box::new(())))
     }
 
+    /// From now on until its end this process fills the database, many rows at a time.
+    async fn will_be_filled(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Takes note of how much there is now: a server plans by statistics, which it would otherwise gather some time later.
     async fn was_filled(&self) -> Result<(), EngineError> {
         Ok(())

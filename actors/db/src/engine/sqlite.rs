@@ -149,6 +149,14 @@ impl Engine for Sqlite {
         Ok(Box::new(SqliteTx(self.readers.begin().await?)))
     }
 
+    async fn will_be_filled(&self) -> Result<(), EngineError> {
+        // Pages to which each of thousands of indexed rows adds are kept, and written to the file seldom.
+        for pragma in ["PRAGMA cache_size = -262144", "PRAGMA wal_autocheckpoint = 50000"] {
+            sqlx::query(pragma).execute(&self.writer).await?;
+        }
+        Ok(())
+    }
+
     fn exclusive(&self) -> bool {
         true // by the lock on the file beside it
     }
