@@ -1,15 +1,13 @@
 /** What was built of which commit, and where it stands in a long log. */
 
 import assert from 'node:assert/strict';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { launch, open } from './support/browser.mjs';
 import { Farm } from './support/farm.mjs';
 import { until } from './support/wait.mjs';
 
 const CONFIG = (dir) => `
-[www]
-change-hooks = ["base"]
 [workers.local]
 kind = "local"
 max-builds = 4
@@ -40,7 +38,12 @@ run = "seq -f 'line %.0f' 1 200000; while [ ! -e ${dir}/gate ]; do sleep 0.1; do
 let farm, browser, dir;
 
 before(async () => {
-  farm = await Farm.raise((where) => CONFIG((dir = where)));
+  farm = await Farm.raise((where) => {
+    dir = where;
+    mkdirSync(`${dir}/farm.d`);
+    writeFileSync(`${dir}/farm.d/hooks.toml`, '[www]\nchange-hooks = ["base"]\n');
+    return CONFIG(dir);
+  });
   browser = await launch();
   await farm.connected('local');
 });
