@@ -201,7 +201,7 @@ async fn see_to(h: Handles, owners: Arc<ArcSwap<Owners>>, act: Arc<ControlAct>) 
             Ok(Tried::Is(Handled::NotMine)) => unowned = 0,
             Ok(Tried::Unowned(why)) => {
                 unowned += 1;
-                if unowned >= UNOWNED_TRIES || !h.rw.is_shared() {
+                if unowned >= UNOWNED_TRIES {
                     let answer = ControlAnswer::Failed(why);
                     let _ = h.persist(vec![Op::AnswerControl { act: act.id, answer }]).await;
                     return;
@@ -266,11 +266,12 @@ async fn scheduler(
     act: &Arc<ControlAct>,
     nobody: String,
 ) -> Result<Tried, Failed> {
-    let holder = id.and_then(|id| h.ro().hot().schedulers.get(&id.0)?.master);
+    let Some(id) = id else { return refuse(h, act, nobody).await.map(Tried::Is) };
+    let holder = h.ro().hot().schedulers.get(&id.0).and_then(|it| it.master);
     if elsewhere(h, holder) {
         return Ok(Tried::Is(Handled::NotMine));
     }
-    let mine = id.filter(|_| holder == Some(h.me())).and_then(|id| owners.schedulers.get(&id));
+    let mine = owners.schedulers.get(&id).filter(|_| holder == Some(h.me()));
     match mine {
         Some(owner) => {
             owner.act(Arc::clone(act)).await.map_err(Failed::Owner)?.map(Tried::Is).map_err(Failed::Data)

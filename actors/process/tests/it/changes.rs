@@ -182,7 +182,8 @@ async fn a_scheduler_whose_events_are_gone_lists_the_changes_instead() {
     let scheduler = farm.scheduler("main");
     let stored = farm.data.ro().scheduler_state(scheduler).await.unwrap().value;
     let state = write::SchedulerState { clock: Some(Clock::start(4711)), pending: stored.pending };
-    farm.write(vec![Op::SaveScheduler { scheduler, state }]).await;
+    // nobody runs it, and so nobody else may store what it has seen
+    farm.write(vec![Op::Claim(write::Duty::Scheduler(scheduler)), Op::SaveScheduler { scheduler, state }]).await;
     farm.open().await;
     farm.finished("linux", 46).await;
     farm.push("main", "after").await;
@@ -335,7 +336,8 @@ async fn changes_that_are_listed_instead_meet_the_condition_too() {
     let scheduler = farm.scheduler("main");
     let stored = farm.data.ro().scheduler_state(scheduler).await.unwrap().value;
     let state = write::SchedulerState { clock: Some(Clock::start(4711)), pending: stored.pending };
-    farm.write(vec![Op::SaveScheduler { scheduler, state }]).await;
+    // nobody runs it, and so nobody else may store what it has seen
+    farm.write(vec![Op::Claim(write::Duty::Scheduler(scheduler)), Op::SaveScheduler { scheduler, state }]).await;
     farm.open().await;
     farm.finished("linux", 6).await;
     farm.settle().await;
