@@ -53,6 +53,16 @@ fn slug(name: &str) -> String {
     slug
 }
 
+/// Reads the open logs of steps at once.
+pub async fn foresee(unit: &mut Unit<'_>, steps: &[i64]) -> Result<(), Fault> {
+    let open = unit.find_where::<Log>("stepid", steps, &[Cond::eq("complete", 0)]).await?;
+    for step in steps {
+        let ids = open.iter().filter(|log| log.step.0 == *step).map(|log| log.id.0).collect();
+        unit.cache.logs_of.learn(*step, Arc::new(ids));
+    }
+    Ok(())
+}
+
 /// The ids of a step's open logs.
 async fn open_of(unit: &mut Unit<'_>, step: StepId) -> Result<Arc<Vec<i64>>, Fault> {
     if let Some(known) = unit.cache.logs_of.get(&step.0) {

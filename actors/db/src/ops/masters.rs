@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use greenroom_model::*;
 
-use super::{builds, claims, workers};
+use super::{builds, claims, logs, steps, workers};
 use crate::engine::{Cond, EngineError, Select, Value};
 use crate::rows::{Fields, load};
 use crate::schema::*;
@@ -120,6 +120,7 @@ pub async fn end_builds(unit: &mut Unit<'_>, dead: MasterId, limit: u64) -> Resu
     let left: Vec<Arc<Build>> = load::<Build>(unit.tx, &left).await?;
     let text = format!("lost: the master {} is gone", master.name);
     let mut ended = 0;
+    foresee(unit, &left).await?;
     for build in left {
         // Another write of this group may have ended it.
         if unit.find::<Build>(build.id.0).await?.is_some_and(|it| it.complete_at.is_none()) {
@@ -128,6 +129,16 @@ pub async fn end_builds(unit: &mut Unit<'_>, dead: MasterId, limit: u64) -> Resu
         }
     }
     Ok(Outcome::Ended(ended))
+}
+
+/// Reads all that ending these builds needs at once, instead of a little for each.
+async fn foresee(unit: &mut Unit<'_>, builds: &[Arc<Build>]) -> Result<(), Fault> {
+    let ids: Vec<i64> = builds.iter().map(|it| it.id.0).collect();
+    let requests: Vec<i64> = builds.iter().map(|it| it.request.0).collect();
+    unit.find_where::<Build>("buildid", &ids, &[]).await?;
+    unit.find_where::<BuildRequest>("buildrequestid", &requests, &[]).await?;
+    let steps = steps::foresee(unit, &ids).await?;
+    logs::foresee(unit, &steps).await
 }
 
 /// Until when a master is taken for alive.
