@@ -21,11 +21,17 @@ impl Farm {
     /// Starts our agent without waiting.
     #[track_caller]
     pub fn launch_agent(&self, name: &str, password: &str) -> Agent {
+        self.launch_agent_at(name, password, self.port(), &[])
+    }
+
+    /// Starts our agent with further arguments, without waiting; `port` leads to the master.
+    #[track_caller]
+    pub fn launch_agent_at(&self, name: &str, password: &str, port: u16, more: &[&str]) -> Agent {
         let secret = self.path(&format!("{name}.password"));
         std::fs::write(&secret, password).expect("a password file");
         let dir = self.path(&format!("worker-{name}"));
         let mut command = binary();
-        command.args(["worker", "--master", &format!("ws://127.0.0.1:{}", self.port()), "--name", name]);
+        command.args(["worker", "--master", &format!("ws://127.0.0.1:{port}"), "--name", name]).args(more);
         command.arg("--password-file").arg(&secret).arg("--dir").arg(&dir);
         command.env("STORY_OF_GREENROOM", self.mark());
         let process = Process::start(&mut command, &self.path(&format!("{name}.log")));

@@ -1,5 +1,6 @@
 //! REST, as any client speaks it.
 
+use std::io::Read;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -58,6 +59,24 @@ impl Rest {
         let (status, headers) = (answer.status().as_u16(), headers_of(&answer));
         let text = answer.body_mut().with_config().limit(256 << 20).read_to_vec()?;
         Ok(Answer { status, headers, text: String::from_utf8_lossy(&text).into_owned() })
+    }
+
+    /// The bytes that are at a path such as `/api/v2/logs/1/raw`; it must be answered with 200.
+    #[track_caller]
+    pub fn bytes(&self, path: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.reader(path).read_to_end(&mut bytes).unwrap_or_else(|e| panic!("{path}: {e}"));
+        bytes
+    }
+
+    /// The same, as they come; they may take a long time.
+    #[track_caller]
+    pub fn reader(&self, path: &str) -> impl Read + use<> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let patient = request.config().timeout_global(Some(Duration::from_secs(900))).build();
+        let answer = patient.call().unwrap_or_else(|e| panic!("{path}: {e}"));
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.into_body().into_with_config().limit(u64::MAX).reader()
     }
 
     /// GETs a path of `/api/v2`; it must be answered with 200.
