@@ -375,4 +375,3 @@ fn line_form(Line { build, source }: &Line) -> LineForm<'_> {
         workerid: build.worker.0,
     }
 }
-

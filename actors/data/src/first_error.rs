@@ -52,13 +52,7 @@ impl Ro {
             let line = |i: usize| (first + i as i64 + 1, plain(lines[i], log.kind));
             let shown = around(at, lines.len());
             let (number, text) = line(at);
-            FirstError {
-                step: step.id,
-                log: log.id,
-                line: number,
-                text,
-                around: shown.map(line).collect(),
-            }
+            FirstError { step: step.id, log: log.id, line: number, text, around: shown.map(line).collect() }
         });
         Ok(found)
     }
@@ -90,9 +84,8 @@ fn find(lines: &[&str], kind: LogKind) -> Option<usize> {
 
 /// The text of a stored line without its stream's letter, colours and what was overwritten.
 fn plain(line: &str, kind: LogKind) -> String {
-    static SEQUENCES: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))").ok()
-    });
+    static SEQUENCES: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))").ok());
     let line = match kind {
         LogKind::Stdio => line.get(1..).unwrap_or_default(),
         LogKind::Text | LogKind::Html => line,

@@ -241,11 +241,13 @@ readable!(BuildRequest, requests, |e, _| wire::to_json(&wire::request(e, None)),
     total: Some(h.total_requests),
     unfinished_kept: true
 }));
-readable!(Build, builds, |e, _| wire::to_json(&wire::build(e, &Properties::new())), |h| Some(Floor {
-    id: h.builds_floor,
-    total: Some(h.total_builds),
-    unfinished_kept: true
-}), builds_of_builder);
+readable!(
+    Build,
+    builds,
+    |e, _| wire::to_json(&wire::build(e, &Properties::new())),
+    |h| Some(Floor { id: h.builds_floor, total: Some(h.total_builds), unfinished_kept: true }),
+    builds_of_builder
+);
 readable!(Step, steps, |e, _| wire::to_json(&wire::step(e)), |_| Some(Floor {
     id: i64::MAX,
     total: None,

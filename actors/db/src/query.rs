@@ -36,6 +36,9 @@ pub fn plan<E: Entity + RowMapped>(query: &Query) -> Plan<'_> {
     let in_memory = !rest.is_empty() || query.order.iter().any(|(field, _)| !stored::<E>(E::TABLE, field));
     if !in_memory {
         select.order = full_order::<E>(query);
+        if is_total(E::TABLE, query, &select.order) {
+            select.order.pop();
+        }
         select.limit = query.limit;
         select.offset = query.offset;
     }
@@ -53,6 +56,18 @@ fn full_order<E: Entity>(query: &Query) -> Vec<(&'static str, bool)> {
         order.push((id, order.last().is_some_and(|(_, descending)| *descending)));
     }
     order
+}
+
+/// Whether a list is in a total order without the id at its end, by what is unique: a builder's builds by number. Said all the same,
+/// the id would keep some databases from using that index.
+fn is_total(table: &Table, query: &Query, order: &[(&'static str, bool)]) -> bool {
+    let Some((_, said)) = order.split_last().filter(|(_, said)| !said.is_empty()) else { return false };
+    let fixed = |column: &str| {
+        let one = |f: &Filter| f.field == column && f.compare == Compare::Eq && f.values.len() == 1;
+        query.filters.iter().any(one)
+    };
+    let known = |column: &&str| fixed(column) || said.iter().any(|(by, _)| by == column);
+    said.len() == query.order.len().max(1) && table.unique.iter().any(|columns| columns.iter().all(known))
 }
 
 fn value(value: &FieldValue) -> Value {

@@ -7,9 +7,9 @@ use greenroom_data::hot::Readable;
 use greenroom_data::{DataError, Ro, Shown, Snapshot};
 use greenroom_model::query::Compare;
 use greenroom_model::{
-    Build, BuildRequest, Builder, Buildset, Change, ChangeSource, Clock, ConfigurationVersion, ControlAct, Delivery,
-    FieldValue, Filter, Log, Master, Notifier, Page, Project, Query, Scheduler, SourceStamp, Step, Worker,
-    wire,
+    Build, BuildRequest, Builder, Buildset, Change, ChangeSource, Clock, ConfigurationVersion, ControlAct,
+    Delivery, FieldValue, Filter, Log, Master, Notifier, Page, Project, Query, Scheduler, SourceStamp, Step,
+    Worker, wire,
 };
 
 use crate::error::ApiError;
@@ -364,5 +364,12 @@ pub(crate) fn plain_one(
     Parts::named(&spec.expand, &[], plural)?;
     let row = rows::project(row.ok_or_else(|| call.not_found())?, &spec);
     let items = vec![json::compact(&row).into()];
-    Ok(Answer::Items(Items { plural, items, total: None, clock: None, lasting: false, paging: Paging::default() }))
+    Ok(Answer::Items(Items {
+        plural,
+        items,
+        total: None,
+        clock: None,
+        lasting: false,
+        paging: Paging::default(),
+    }))
 }

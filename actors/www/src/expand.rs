@@ -121,7 +121,8 @@ impl Expanded {
 /// The text of an entity with its parts.
 pub(crate) fn splice(text: &str, parts: &[Part]) -> Arc<str> {
     let Some(open) = text.strip_suffix('}') else { return text.into() };
-    let mut out = String::with_capacity(text.len() + parts.iter().map(|p| p.0.len() + p.1.len() + 4).sum::<usize>());
+    let mut out =
+        String::with_capacity(text.len() + parts.iter().map(|p| p.0.len() + p.1.len() + 4).sum::<usize>());
     out.push_str(open);
     for (name, part) in parts {
         out.push_str(if out.len() > 1 { ",\"" } else { "\"" });
@@ -190,7 +191,11 @@ pub(crate) fn of_builders(call: &Call, rows: &[Shown<Builder>]) -> Expanded {
 }
 
 /// Parts of builds. `single`: those too that only a build by itself has.
-pub(crate) async fn of_builds(call: &Call, rows: &[Shown<Build>], parts: &Parts) -> Result<Expanded, ApiError> {
+pub(crate) async fn of_builds(
+    call: &Call,
+    rows: &[Shown<Build>],
+    parts: &Parts,
+) -> Result<Expanded, ApiError> {
     let mut all = Expanded::empty(rows.len(), "builds")?;
     if parts.has("builder") {
         let found = by_id::<Builder>(&mut all, call, rows.iter().map(|b| b.builder.0)).await?;
@@ -298,12 +303,18 @@ async fn surroundings(
     parts: &Parts,
 ) -> Result<(), ApiError> {
     let context = all.value(call.www.ro.build_context(build.id, MOST_CHANGES).await)?;
-    let text = |build: Option<Arc<Build>>| build.map_or_else(|| "null".to_owned(), |b| b.render(&wire::NoLookup));
+    let text =
+        |build: Option<Arc<Build>>| build.map_or_else(|| "null".to_owned(), |b| b.render(&wire::NoLookup));
     let Some(context) = context else { return Err(call.not_found()) };
     if parts.has("changes_since_good") {
-        let changes = list(context.changes.iter().map(|change| Change::render(change, &wire::NoLookup).into()));
+        let changes =
+            list(context.changes.iter().map(|change| Change::render(change, &wire::NoLookup).into()));
         let (good, more) = (text(context.good), context.more);
-        all.add(0, "changes_since_good", format!("{{\"changes\":{changes},\"good\":{good},\"more\":{more}}}"));
+        all.add(
+            0,
+            "changes_since_good",
+            format!("{{\"changes\":{changes},\"good\":{good},\"more\":{more}}}"),
+        );
     }
     if parts.has("neighbours") {
         let (next, previous) = (text(context.next), text(context.previous));
@@ -355,11 +366,13 @@ pub(crate) async fn of_requests(
 ) -> Result<Expanded, ApiError> {
     let mut all = Expanded::empty(rows.len(), "build requests")?;
     if parts.has("builder") {
-        let found: HashMap<_, Shown<Builder>> = by_id(&mut all, call, rows.iter().map(|r| r.builder.0)).await?;
+        let found: HashMap<_, Shown<Builder>> =
+            by_id(&mut all, call, rows.iter().map(|r| r.builder.0)).await?;
         all.one("builder", &found, rows.iter().map(|r| Some(r.builder.0)));
     }
     if parts.has("buildset") {
-        let found: HashMap<_, Shown<Buildset>> = by_id(&mut all, call, rows.iter().map(|r| r.buildset.0)).await?;
+        let found: HashMap<_, Shown<Buildset>> =
+            by_id(&mut all, call, rows.iter().map(|r| r.buildset.0)).await?;
         all.one("buildset", &found, rows.iter().map(|r| Some(r.buildset.0)));
     }
     if parts.has("builds") {

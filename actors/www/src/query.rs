@@ -66,12 +66,8 @@ impl Spec {
     fn parse(fields: &'static [Field], params: &Params, collection: bool) -> Result<Self, ApiError> {
         let find = |name: &str| fields.iter().find(|f| f.name == name);
         let unknown = |name: &str| bad(format!("no such field '{name}'"));
-        let mut spec = Spec {
-            fields: None,
-            properties: Wanted::None,
-            expand: Vec::new(),
-            query: Query::default(),
-        };
+        let mut spec =
+            Spec { fields: None, properties: Wanted::None, expand: Vec::new(), query: Query::default() };
         let mut filters: Vec<(&str, Vec<&str>)> = Vec::new();
         let (mut limit, mut offset) = (None, None);
         for (name, value) in params {

@@ -121,7 +121,8 @@ fn kept(layer: &DataLayer, builder: i64) -> Value {
     let hot = layer.ro().hot();
     let Some(row) = hot.rows.get(&builder) else { return Value::Null };
     let it: Value = serde_json::from_str(&row.summary()).unwrap();
-    let numbers = |of: &str| it[of].as_array().unwrap().iter().map(|b| b["number"].clone()).collect::<Vec<_>>();
+    let numbers =
+        |of: &str| it[of].as_array().unwrap().iter().map(|b| b["number"].clone()).collect::<Vec<_>>();
     json!({
         "recent": numbers("recent"),
         "running": numbers("running"),
@@ -148,7 +149,9 @@ async fn settled(layer: &DataLayer, why: &str) {
 
 fn summaries(layer: &DataLayer) -> Vec<String> {
     let hot = layer.ro().hot();
-    (1..=3).map(|builder| hot.rows.get(&builder).map_or(String::new(), |row| row.summary().to_string())).collect()
+    (1..=3)
+        .map(|builder| hot.rows.get(&builder).map_or(String::new(), |row| row.summary().to_string()))
+        .collect()
 }
 
 async fn rows_are_kept(url: &str, restart: bool) {
@@ -181,13 +184,18 @@ async fn rows_are_kept(url: &str, restart: bool) {
     assert!(removed.builds > 10, "{removed:?}");
     settled(&layer, "after retention").await;
     let before = summaries(&layer);
+    drop(farm);
     layer.stop(GRACE).await;
+    drop(layer);
+    world.finish().await;
     if restart {
+        let world = TestWorld::in_real_time();
         let layer = start(&world, url, dir.path()).await;
         assert_eq!(summaries(&layer), before);
         layer.stop(GRACE).await;
+        drop(layer);
+        world.finish().await;
     }
-    world.finish().await;
 }
 
 #[actix_rt::test]

@@ -32,9 +32,14 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// It with something before it, as a statement of its own.
-    pub fn after<'v>(&'v self, dialect: Dialect, before: &str) -> Sql<'v> {
-        let mut sql = Sql::new(dialect, &PLAN, &format!("{before}{}", self.text));
+    /// It with something before it, as a statement of its own. `short`: its page has one row, so that an index that has its order is
+    /// used however small the table is.
+    pub fn after<'v>(&'v self, dialect: Dialect, before: &str, short: bool) -> Sql<'v> {
+        let text = match self.text.split_once(" LIMIT ") {
+            Some((rest, page)) if short && page.contains("OFFSET") => format!("{rest} LIMIT 1 OFFSET 0"),
+            _ => self.text.clone(),
+        };
+        let mut sql = Sql::new(dialect, &PLAN, &format!("{before}{text}"));
         sql.values = self
             .values
             .iter()

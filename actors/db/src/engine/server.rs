@@ -381,7 +381,7 @@ impl<DB: Server> ReadTx for Tx<DB> {
         let mut all = Vec::new();
         for statement in record::seen(DB::DIALECT) {
             let mut plan = Vec::new();
-            for row in self.fetch(statement.after(DB::DIALECT, how)).await? {
+            for row in self.fetch(statement.after(DB::DIALECT, how, DB::DIALECT == Dialect::MariaDb)).await? {
                 let row = DB::read_row(&record::PLAN, &row).map_err(|error| told::<DB>(&error).0)?;
                 if let Some(Value::Text(line)) = row.first() {
                     plan.push(line.to_string());

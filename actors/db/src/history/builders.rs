@@ -84,11 +84,7 @@ fn of(builder: BuilderId, results: Option<Results>) -> Select {
 }
 
 /// The last finished builds of a builder.
-async fn recent(
-    tx: &mut dyn ReadTx,
-    builder: BuilderId,
-    results: Option<Results>,
-) -> Read<Vec<Arc<Build>>> {
+async fn recent(tx: &mut dyn ReadTx, builder: BuilderId, results: Option<Results>) -> Read<Vec<Arc<Build>>> {
     load(tx, &of(builder, results).order("number", true).limit(RECENT_OF_BUILDER as u64)).await
 }
 

@@ -43,7 +43,8 @@ async fn totals_are_kept_exactly(world: World) {
     world.start_build(requests[0]).await;
     // A refused write counts nothing.
     world.attempt(world.start_op(requests[0]).1).await.unwrap_err();
-    let gone = Remove { at: Timestamp::from_seconds(START), builds: builds[..5].to_vec(), ..Remove::default() };
+    let gone =
+        Remove { at: Timestamp::from_seconds(START), builds: builds[..5].to_vec(), ..Remove::default() };
     assert_eq!(world.writer.send(gone).await.unwrap().unwrap().builds, 5);
     for complete in [None, Some(true), Some(false)] {
         for builder in [None, Some(1), Some(2), Some(9)] {
@@ -146,7 +147,13 @@ async fn what_surrounds_a_build_is_found(world: World) {
         async move {
             let it = world.read(BuildContextOf { build, changes }).await.unwrap();
             let changes: Vec<i64> = it.changes.iter().map(|c| c.id.0).collect();
-            (it.previous.map(|b| b.number), it.next.map(|b| b.number), it.good.map(|b| b.number), changes, it.more)
+            (
+                it.previous.map(|b| b.number),
+                it.next.map(|b| b.number),
+                it.good.map(|b| b.number),
+                changes,
+                it.more,
+            )
         }
     };
     assert_eq!(around(7, 10).await, (Some(7), None, Some(4), vec![8, 7, 5], false));
@@ -158,7 +165,10 @@ async fn what_surrounds_a_build_is_found(world: World) {
     assert_eq!(rows[0].recent.iter().map(|(b, _)| b.number).collect::<Vec<_>>(), [8, 7, 6, 5, 4, 3, 2, 1]);
     assert_eq!(rows[0].successes.iter().map(|s| s.0).collect::<Vec<_>>(), [3, 2]);
     let source = &rows[0].recent[0].1;
-    assert_eq!((source.change, &*source.what, source.branch.as_deref()), (Some(ChangeId(8)), "fix it", Some("main")));
+    assert_eq!(
+        (source.change, &*source.what, source.branch.as_deref()),
+        (Some(ChangeId(8)), "fix it", Some("main"))
+    );
     assert_eq!((rows[0].before, rows[1].recent.len()), (Before::Nothing, 0));
     // More than are shown, all broken: what came before is looked up.
     for _ in 0..25 {

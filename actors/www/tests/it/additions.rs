@@ -64,7 +64,10 @@ async fn a_build_comes_whole() {
         assert_eq!(build["neighbours"]["previous"]["number"], 2);
         assert_eq!(build["neighbours"]["next"], Value::Null);
         let since = &build["changes_since_good"];
-        assert_eq!((&since["good"]["number"], &since["changes"], &since["more"]), (&json!(2), &json!([]), &json!(false)));
+        assert_eq!(
+            (&since["good"]["number"], &since["changes"], &since["more"]),
+            (&json!(2), &json!([]), &json!(false))
+        );
         assert_eq!(build["durations"]["of"], 0);
         assert_eq!(build["first_error"], Value::Null);
     }
@@ -110,7 +113,10 @@ async fn the_console_has_changes_with_what_was_built() {
     assert_eq!(all["console"][0]["changeid"], 2);
     assert_eq!(all["console"][0]["cells"], json!([]));
     let row = &all["console"][1];
-    assert_eq!((row["what"].as_str(), row["revision"].as_str()), (Some("hook change \u{e9}"), Some("abc123")));
+    assert_eq!(
+        (row["what"].as_str(), row["revision"].as_str()),
+        (Some("hook change \u{e9}"), Some("abc123"))
+    );
     let cells = row["cells"].as_array().unwrap();
     let brief: Vec<_> = cells
         .iter()
@@ -149,14 +155,19 @@ async fn pages_say_where_the_next_one_is() {
         // Twice: the second answer is the one that was kept.
         world.client.get(&path).await;
         let answer = world.client.get(&path).await;
-        seen.extend(answer.json()["builds"].as_array().unwrap().iter().map(|b| b["buildid"].as_i64().unwrap()));
+        seen.extend(
+            answer.json()["builds"].as_array().unwrap().iter().map(|b| b["buildid"].as_i64().unwrap()),
+        );
         let Some(next) = answer.header("link").strip_prefix('<') else { break };
         path = next.strip_suffix(">; rel=\"next\"").unwrap().to_owned();
         assert_eq!(path, "/api/v2/builds?order=-buildid&limit=2&builderid=3&buildid__lt=2");
     }
     assert_eq!(seen, [3, 2, 1]);
     for (path, next) in [
-        ("builders/3/builds?order=-number&limit=2", "</api/v2/builders/3/builds?order=-number&limit=2&number__lt=2>; rel=\"next\""),
+        (
+            "builders/3/builds?order=-number&limit=2",
+            "</api/v2/builders/3/builds?order=-number&limit=2&number__lt=2>; rel=\"next\"",
+        ),
         ("changes?limit=1", "</api/v2/changes?limit=1&changeid__gt=1>; rel=\"next\""),
         ("builds?order=-started_at&limit=2", ""),
         ("builds?order=-buildid&limit=2&offset=1", ""),
