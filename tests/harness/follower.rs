@@ -85,8 +85,8 @@ impl Follower {
     /// The ids of the builds whose end it was told; none may come twice.
     #[track_caller]
     pub fn finished_builds(&self) -> HashSet<i64> {
-        let is_end = |key: &str| key.starts_with("builds/") && key.ends_with("/finished");
-        let ended = |event: &&Value| event["k"].as_str().is_some_and(is_end);
+        let is_end = |event: &Value| event["k"].as_str().is_some_and(|key| key.ends_with("/finished"));
+        let ended = |event: &&Value| is_end(event) && event["m"]["stepid"].is_null();
         let ids = self.events.iter().filter(ended).filter_map(|event| event["m"]["buildid"].as_i64());
         let mut all = HashSet::new();
         ids.for_each(|id| assert!(all.insert(id), "the end of build {id} was told twice"));
