@@ -35,6 +35,8 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 const POLL_EVERY: u32 = 3;
 /// How long after a failure the state is loaded again.
 const LOAD_AGAIN: Duration = Duration::from_millis(500);
+/// How long after a read that brought nothing of what is missing it is read again.
+const SETTLE_AGAIN: Duration = Duration::from_millis(100);
 /// How many events are read at once.
 const PAGE: u64 = 1_000;
 
@@ -65,6 +67,8 @@ pub struct DataActor {
     life: Option<Life>,
     /// What came before the state was loaded, or while something missing is read.
     settling: bool,
+    /// A read that brought nothing of what is missing is done again after a pause.
+    settles_later: bool,
     /// Rows of builders are being read.
     reading_rows: bool,
     hubs: HashMap<String, Front<Hub>>,
@@ -94,6 +98,7 @@ impl DataActor {
             birth: birth.number(),
             life: None,
             settling: false,
+            settles_later: false,
             reading_rows: false,
             hubs: HashMap::new(),
             ticks: 0,
@@ -140,6 +145,25 @@ impl DataActor {
             self.settle();
         }
         self.see_to_rows();
+    }
+
+    /// Takes in what was read of what was missing. Answers whether that helped: what is still missing is then read at once.
+    fn take_in(&mut self, heads: &Clock, events: Vec<Event>) -> bool {
+        let Some(life) = &mut self.life else { return true };
+        let before = life.merger.clock().clone();
+        events.into_iter().for_each(|e| life.merger.offer(e));
+        let settled_more = life.merger.settle(heads);
+        // Until it is known whether that helped nothing is read again.
+        self.settling = true;
+        self.advance();
+        self.settling = false;
+        let Some(life) = &self.life else { return true };
+        let helped = settled_more || *life.merger.clock() != before;
+        let wants = life.merger.wants();
+        if helped && wants == Wants::Settling {
+            self.settle();
+        }
+        helped || wants == Wants::Nothing
     }
 
     /// Takes over rows of builders that were read, once the cache is as far, and has those read that events do not tell all of.
@@ -354,10 +378,14 @@ impl Handler<Missing> for DataActor {
         self.settling = false;
         match end {
             TaskEnd::Done(Ok((heads, events))) => {
-                let Some(life) = &mut self.life else { return };
-                events.into_iter().for_each(|e| life.merger.offer(e));
-                life.merger.settle(&heads);
-                self.advance();
+                let helped = self.take_in(&heads, events);
+                if !helped && !std::mem::replace(&mut self.settles_later, true) {
+                    // Something that must be there is not: to look without a pause would keep everybody from working.
+                    ctx.run_later(SETTLE_AGAIN, |act, _| {
+                        act.settles_later = false;
+                        act.settle();
+                    });
+                }
             }
             // Reborn, it begins with the state as it is now.
             TaskEnd::Done(Err(DataError::Gone)) => fail(ctx, "events that were missed are pruned already"),

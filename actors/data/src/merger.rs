@@ -100,13 +100,16 @@ impl Merger {
     }
 
     /// Tells that every event up to `heads`, which was read from the database after all events offered so far were committed,
-    /// has been offered.
-    pub fn settle(&mut self, heads: &Clock) {
+    /// has been offered. Answers whether that is more than was told before.
+    pub fn settle(&mut self, heads: &Clock) -> bool {
+        let mut more = false;
         for (master, seq) in heads.heads() {
             if seq > self.settled.head(master) {
                 self.settled.set(master, seq);
+                more = true;
             }
         }
+        more
     }
 
     /// The next event to deliver.

@@ -77,8 +77,11 @@ impl Subscription {
         shared: Arc<Shared>,
         hub: Front<Hub>,
         patterns: Vec<Pattern>,
-        since: Option<Clock>,
+        mut since: Option<Clock>,
     ) -> Result<Self, DataError> {
+        if let (Plant::TrustsAnyClock, Some(since)) = (shared.store.plant(), &mut since) {
+            since.generation = shared.hot().clock.generation;
+        }
         if let Some(since) = &since {
             check(&shared, since).await?;
         }

@@ -92,6 +92,8 @@ pub struct Core {
     pub commits: u64,
     /// Events committed.
     pub events: u64,
+    /// Counts for [`Plant::DoneAgain`].
+    tries: u64,
 }
 
 impl Core {
@@ -99,7 +101,7 @@ impl Core {
         let cache = Cache::default();
         let outage = Outage::default();
         let (head, renewed, now) = (None, None, Timestamp(0));
-        Self { store, sink, outage, cache, head, cold: true, renewed, now, commits: 0, events: 0 }
+        Self { store, sink, outage, cache, head, cold: true, renewed, now, commits: 0, events: 0, tries: 0 }
     }
 
     /// What is measured of commits.
@@ -174,8 +176,8 @@ impl Core {
     }
 
     /// The writes under ids that nobody knows: what [`Plant::DoneAgain`] does.
-    fn as_new(&self, writes: &[Write]) -> Vec<Write> {
-        let salt = u128::from(self.commits + 1) << 64;
+    fn as_new(&mut self, writes: &[Write]) -> Vec<Write> {
+        let salt = u128::from(self.tries + 1) << 64;
         writes.iter().map(|write| Write { id: WriteId(write.id.0 ^ salt), ..write.clone() }).collect()
     }
 
@@ -197,6 +199,7 @@ impl Core {
     async fn attempt(&mut self, writes: &[Write]) -> Result<Vec<Answer>, Failure> {
         let again;
         let writes = if self.store.0.plant == Plant::DoneAgain {
+            self.tries += 1;
             again = self.as_new(writes);
             &again
         } else {

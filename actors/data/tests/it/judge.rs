@@ -21,6 +21,8 @@ pub enum Broken {
     Stalled(Clock),
     /// A change that was acknowledged is not there.
     Lost(String),
+    /// A change that was refused is there all the same.
+    RefusedAndThere(String),
     /// A change that was sent once is there twice, or was told twice.
     Doubled(String),
     /// A master wrote after another process had taken its place.

@@ -100,6 +100,7 @@ pub struct Farm {
     broken: Vec<Broken>,
     /// Changes that were acknowledged, and those of which nobody knows.
     acknowledged: BTreeSet<String>,
+    refused: BTreeSet<String>,
     revisions: u64,
     births: u64,
 }
@@ -129,6 +130,7 @@ impl Farm {
             clients: Vec::new(),
             broken: Vec::new(),
             acknowledged: BTreeSet::new(),
+            refused: BTreeSet::new(),
             revisions: 0,
             births: 0,
         };
@@ -187,7 +189,9 @@ impl Farm {
         match *step {
             Step::Write { master } => {
                 let write = self.masters[master].writer.write();
-                if let Ok(Some(revision)) = timeout(PATIENCE, write).await.expect("an answer").or_else(refused) {
+                if let Ok(Some(revision)) =
+                    timeout(PATIENCE, write).await.expect("an answer").or_else(refused)
+                {
                     self.acknowledged.insert(revision);
                 }
             }
@@ -225,8 +229,10 @@ impl Farm {
         self.revisions += 1;
         let revision = format!("{:040x}", self.revisions);
         let rw = self.masters[master].layer.rw();
-        if timeout(PATIENCE, write_change(&rw, &revision)).await.expect("an answer") {
-            self.acknowledged.insert(revision);
+        match timeout(PATIENCE, write_change(&rw, &revision)).await.expect("an answer") {
+            Ok(()) => _ = self.acknowledged.insert(revision),
+            Err(DataError::Refused(_)) => _ = self.refused.insert(revision),
+            Err(_) => {}
         }
     }
 
@@ -254,7 +260,7 @@ impl Farm {
         self.fenced.push(std::mem::replace(&mut self.masters[n], new));
         self.revisions += 1;
         let revision = format!("{:040x}", self.revisions);
-        if timeout(PATIENCE, write_change(&late, &revision)).await.expect("an answer") {
+        if timeout(PATIENCE, write_change(&late, &revision)).await.expect("an answer").is_ok() {
             self.broken.push(Broken::WroteAfterItsEnd);
         }
     }
@@ -343,11 +349,16 @@ impl Farm {
                 self.broken.push(Broken::Lost(revision.clone()));
             }
         }
+        for revision in self.refused.iter().filter(|it| stored.contains_key(*it)) {
+            self.broken.push(Broken::RefusedAndThere(revision.clone()));
+        }
         for (revision, _) in stored.iter().filter(|(_, times)| **times > 1) {
             self.broken.push(Broken::Doubled(revision.clone()));
         }
         for n in 0..CLIENTS {
-            self.catch_up(n, &truth.clock).await;
+            if !self.broken.iter().any(|it| matches!(it, Broken::Stalled(_))) {
+                self.catch_up(n, &truth.clock).await;
+            }
         }
         for (n, master) in self.masters.iter().enumerate() {
             if !self.knows(master, &truth.clock, &versions_of_truth).await {
@@ -355,7 +366,9 @@ impl Farm {
             }
         }
         for reader in std::mem::take(&mut self.clients) {
-            self.broken.extend(reader.heard.into_iter().filter(|(_, times)| *times > 1).map(|(r, _)| Broken::Doubled(r)));
+            self.broken.extend(
+                reader.heard.into_iter().filter(|(_, times)| *times > 1).map(|(r, _)| Broken::Doubled(r)),
+            );
             self.broken.extend(reader.client.judge(&versions_of_truth));
         }
         let broken = std::mem::take(&mut self.broken);
@@ -367,7 +380,7 @@ impl Farm {
         let mut rounds = 0;
         while !self.clients[n].client.clock.covers(until) {
             rounds += 1;
-            if rounds > 40 {
+            if rounds > 16 {
                 self.broken.push(Broken::Stalled(self.clients[n].client.clock.clone()));
                 return;
             }
@@ -401,12 +414,8 @@ impl Farm {
     }
 }
 
-/// Whether a change was added for certain.
-async fn write_change(rw: &Rw, revision: &str) -> bool {
-    match change(rw, revision) {
-        Ok(op) => rw.write(vec![op]).await.is_ok(),
-        Err(_) => false,
-    }
+async fn write_change(rw: &Rw, revision: &str) -> Result<(), DataError> {
+    rw.write(vec![change(rw, revision)?]).await.map(drop)
 }
 
 /// A refusal is an answer, and one that is not known is what it is.
