@@ -193,17 +193,17 @@ fn migrations_are_killed(engine: &str, short: usize) {
 
 #[test]
 fn migrations_of_sqlite_are_killed_at_any_statement() {
-    migrations_are_killed("sqlite", 12);
+    migrations_are_killed("sqlite", 10);
 }
 
 #[test]
 fn migrations_of_postgresql_are_killed_at_any_statement() {
-    migrations_are_killed("postgres", 8);
+    migrations_are_killed("postgres", 5);
 }
 
 #[test]
 fn migrations_of_mariadb_are_killed_at_any_statement() {
-    migrations_are_killed("mariadb", 6);
+    migrations_are_killed("mariadb", 4);
 }
 
 /// What the command says beforehand, in steps, and of a schema that it does not know.

@@ -58,7 +58,8 @@ impl Database {
             if let Some(name) = url.strip_prefix("sqlite://") {
                 let file: PathBuf = dir.join(name);
                 std::fs::create_dir_all(dir).expect("a directory");
-                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+                let options =
+                    sqlx::sqlite::SqliteConnectOptions::new().filename(&file).create_if_missing(true);
                 let to = SqliteConnection::connect_with(&options).await.expect("a file");
                 return (Connected::Sqlite(to), file.display().to_string());
             }
@@ -164,7 +165,8 @@ impl Database {
                 continue;
             }
             let theirs = other.columns(&table);
-            let ours: Vec<String> = self.columns(&table).into_iter().filter(|it| theirs.contains(it)).collect();
+            let ours: Vec<String> =
+                self.columns(&table).into_iter().filter(|it| theirs.contains(it)).collect();
             let columns = ours.iter().map(|it| self.quoted(it)).collect::<Vec<_>>().join(", ");
             self.run(&format!("INSERT INTO {name} ({columns}) SELECT {columns} FROM {from}.{name}"));
         }
@@ -196,8 +198,10 @@ impl Database {
 
     fn schema(&mut self) -> Vec<String> {
         let sql: &[&str] = match self.to {
-            Connected::Sqlite(_) => &["SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_master \
-                WHERE name NOT LIKE '%sqlx_migrations%' ORDER BY 1"],
+            Connected::Sqlite(_) => {
+                &["SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_master \
+                WHERE name NOT LIKE '%sqlx_migrations%' ORDER BY 1"]
+            }
             Connected::Postgres(_) => &[
                 "SELECT CONCAT_WS(' ', table_name, ordinal_position, column_name, data_type, is_nullable, collation_name, \
                 column_default) FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY 1",
@@ -231,7 +235,7 @@ impl Database {
         match self.to {
             Connected::Sqlite(_) => Vec::new(),
             Connected::Postgres(_) => self.texts(&format!(
-                "SELECT pid::text FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '%/* process {pid} */%'"
+                "SELECT pid::text FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE '/* process {pid} */%'"
             )),
             Connected::MariaDb(_) => self.texts(&format!(
                 "SELECT CONCAT(id) FROM information_schema.processlist WHERE state = 'User sleep' AND db = '{place}'"
@@ -244,7 +248,9 @@ impl Database {
         for connection in self.stalled(pid) {
             match self.to {
                 Connected::Sqlite(_) => {}
-                Connected::Postgres(_) => self.run(&format!("SELECT pg_terminate_backend({connection}, 10000)")),
+                Connected::Postgres(_) => {
+                    self.run(&format!("SELECT pg_terminate_backend({connection}, 10000)"))
+                }
                 Connected::MariaDb(_) => self.run(&format!("KILL {connection}")),
             }
         }
@@ -268,5 +274,8 @@ fn busy_thread(pid: i32) -> bool {
         let ticks = rest.split(' ').nth(11)?.parse::<u64>().ok()?;
         name.contains("(sqlx-sqlite").then_some(ticks)
     };
-    tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok()).filter_map(|it| worker(&it)).any(|t| t >= 10)
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok())
+        .filter_map(|it| worker(&it))
+        .any(|t| t >= 10)
 }

@@ -144,8 +144,10 @@ pub mod rehearsal {
         }
         let mut sent = statements(sql);
         sent.truncate(count.parse().ok()?);
-        sent.push(format!("{stall} /* process {} */", std::process::id()));
-        Some(AssertSqlSafe(sent.join(";\n")).into_sql_str())
+        sent.push(stall.to_owned());
+        // Servers show the beginning of what they do.
+        let text = format!("/* process {} */ {}", std::process::id(), sent.join(";\n"));
+        Some(AssertSqlSafe(text).into_sql_str())
     }
 }
 

@@ -15,10 +15,8 @@ use crate::json;
 use crate::query::Params;
 use crate::router::{Answer, Call, Route, route};
 
-pub(super) const ROUTES: &[Route] = &[
-    route!("audit", "audit", c => all(c)),
-    route!("audit/n:controlid", "audit", c => one(c)),
-];
+pub(super) const ROUTES: &[Route] =
+    &[route!("audit", "audit", c => all(c)), route!("audit/n:controlid", "audit", c => one(c))];
 
 /// The length of a page whose length nobody named: the log may be long.
 const PAGE: &str = "100";
@@ -30,7 +28,8 @@ async fn all(call: Call) -> Result<Answer, ApiError> {
     let mut params: Params = Vec::clone(&call.params);
     as_stored(&mut params)?;
     let has = |params: &Params, wanted: &str| params.iter().any(|(name, _)| name == wanted);
-    let selected = |params: &Params| params.iter().any(|(name, value)| name == "field" && value == "controlid");
+    let selected =
+        |params: &Params| params.iter().any(|(name, value)| name == "field" && value == "controlid");
     if !has(&params, "order") && (!has(&params, "field") || selected(&params)) {
         params.push(("order".to_owned(), NEWEST_FIRST.to_owned()));
     }
@@ -55,8 +54,9 @@ fn allowed(call: &Call) -> Result<(), ApiError> {
 /// Filters name targets as the rows show them: `target=builds/7`.
 fn as_stored(params: &mut Params) -> Result<(), ApiError> {
     for (name, value) in params.iter_mut().filter(|(name, _)| name.split("__").next() == Some("target")) {
-        let target = ControlTarget::of_path(value)
-            .ok_or_else(|| ApiError::BadQuery(format!("{name}={value} names nothing: write builds/7, say")))?;
+        let target = ControlTarget::of_path(value).ok_or_else(|| {
+            ApiError::BadQuery(format!("{name}={value} names nothing: write builds/7, say"))
+        })?;
         *value = target.stored();
     }
     Ok(())

@@ -115,3 +115,87 @@ async fn an_owner_that_does_not_answer_is_told_in_time() {
     assert!(reply.json()["error"]["message"].as_str().unwrap().starts_with("no answer within 10 s"));
     world.finish().await;
 }
+
+#[actix_rt::test]
+async fn a_key_asks_for_one_thing() {
+    let world = World::new().await;
+    seed(&world).await;
+    world.answer_controls(|_| Some(ControlAnswer::Done(json!([7, {"4": 7}])))).await;
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "k1")];
+    let ask = async |path: &str, body: Value| {
+        world.client.ask("POST", &format!("/api/v2/{path}"), &headers, body.to_string().as_bytes()).await
+    };
+    assert_eq!(ask("builds/4", call("rebuild", json!({}))).await.status, 200);
+    for (path, body) in [
+        ("builds/4", call("rebuild", json!({"reason": "again"}))),
+        ("builds/4", call("stop", json!({}))),
+        ("builds/5", call("rebuild", json!({}))),
+        ("workers/1", call("pause", json!({}))),
+    ] {
+        let reply = ask(path, body.clone()).await;
+        let message = reply.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(reply.status, 422, "{path} {body}: {message}");
+        assert!(message.contains("\"k1\" was used before, to ask for something else"), "{message}");
+    }
+    assert_eq!(ask("builds/4", call("rebuild", json!({}))).await.json()["result"][0], 7);
+    world.finish().await;
+}
+
+#[actix_rt::test]
+async fn every_act_stands_in_the_audit_log() {
+    let world = World::new().await;
+    seed(&world).await;
+    let answer = |act: &ControlAct| match act.action.as_str() {
+        "pause" => Some(ControlAnswer::Failed("it is gone".into())),
+        _ => Some(ControlAnswer::Done(json!([9, {"4": 9}]))),
+    };
+    world.answer_controls(answer).await;
+    let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "k1")];
+    let params = json!({"reason": "release", "deploy_token": "hunter2", "deep": [{"api-key": "x"}]});
+    let forced = call("force", params).to_string();
+    let sent = world.client.ask("POST", "/api/v2/forceschedulers/force", &headers, forced.as_bytes()).await;
+    assert_eq!(sent.status, 200, "{}", sent.text());
+    world.client.post("/api/v2/workers/1", &call("pause", json!({"reason": "disk"}))).await;
+    world.client.post("/api/v2/builds/4", &call("rebuild", json!({}))).await;
+    let rows = async |query: &str| {
+        let reply = world.client.get(&format!("/api/v2/audit{query}")).await;
+        assert_eq!(reply.status, 200, "{query}: {}", reply.text());
+        reply.json()["audit"].as_array().unwrap().clone()
+    };
+    let all = rows("").await;
+    let told: Vec<_> =
+        all.iter().map(|it| (it["action"].as_str().unwrap(), it["target"].as_str().unwrap())).collect();
+    assert_eq!(told, [("rebuild", "builds/4"), ("pause", "workers/1"), ("force", "forceschedulers/force")]);
+    let force = &all[2];
+    assert_eq!(
+        (&force["identity"], &force["came_from"], &force["act_key"]),
+        (&json!("anonymous"), &json!("127.0.0.1"), &json!("k1"))
+    );
+    assert_eq!(force["answer"], json!({"done": [9, {"4": 9}]}));
+    assert_eq!(all[1]["answer"], json!({"failed": "it is gone"}));
+    let params = &force["params"];
+    assert_eq!((&params["reason"], &params["deploy_token"]), (&json!("release"), &json!("***")));
+    assert_eq!(params["deep"][0]["api-key"], "***");
+    assert!(force["requested_at"].is_i64() && force["answered_at"].is_i64());
+
+    let last = &all[2]["controlid"];
+    for (query, wanted) in [
+        ("?target=builds/4".to_owned(), 1),
+        ("?target=builds/5".to_owned(), 0),
+        ("?action=pause&action=force".to_owned(), 2),
+        ("?identity=bob".to_owned(), 0),
+        ("?limit=1".to_owned(), 1),
+        (format!("?controlid__lt={}", all[0]["controlid"]), 2),
+        (format!("?controlid__lt={last}"), 0),
+        (format!("/{last}"), 1),
+        ("?field=action&action=pause".to_owned(), 1),
+    ] {
+        assert_eq!(rows(&query).await.len(), wanted, "{query}");
+    }
+    let oldest = rows("?order=controlid&limit=1").await;
+    assert_eq!(oldest[0]["action"], "force");
+    for (query, status) in [("?target=nosuch", 400), ("?foo=1", 400), ("/999999", 404)] {
+        assert_eq!(world.client.get(&format!("/api/v2/audit{query}")).await.status, status, "{query}");
+    }
+    world.finish().await;
+}
