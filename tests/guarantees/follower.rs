@@ -118,7 +118,7 @@ impl Follower {
                 self.clock
             );
             let port = self.ports[self.dice.random_range(0..self.ports.len())];
-            if self.poll(port, "100ms").await.is_err() {
+            if self.poll(port, "5s").await.is_err() {
                 sleep(AGAIN).await;
             }
         }
@@ -265,7 +265,7 @@ pub async fn reference(history: &History, rest: &Rest, from: &Snapshot, upto: &C
     let mut clock = from.clock.clone();
     history.fed(json!({"reference": collection, "since": from.clock}));
     while !clock.parse::<Clock>().is_ok_and(|it| it.covers(upto)) {
-        let path = format!("/api/v2/events?topic={collection}/*/*&since={clock}&wait=100ms");
+        let path = format!("/api/v2/events?topic={collection}/*/*&since={clock}&wait=10s");
         let answer = timeout(ANSWERS_WITHIN, get(rest.port(), &path)).await.expect("in time");
         let (status, body) = answer.expect("an answer");
         assert_eq!(status, 200, "{body}");
