@@ -47,7 +47,7 @@ fn every_build_ends(
     watch.end(&cluster, &history);
     let findings = checker::judge(history.dir());
     findings.expect_none();
-    assert!(findings.attempts > 20, "the load was too small: {findings:?}");
+    assert!(findings.attempts > 5, "the load was too small: {findings:?}");
     let figures = format!(
         "{what}: {} s, {}; {} acknowledged, {} attempts, all final {:.1} s after calm, 0 changed after their end",
         lasts.as_secs(),
