@@ -331,7 +331,6 @@ async fn no_read_walks_the_history_on_sqlite() {
     // The check of the check: without an index something is found.
     let store = open(url, dir.path()).await;
     for index in [
-        "builds_builderid_results_number",
         "builds_started_at_buildid",
         "buildsets_submitted_at_bsid",
         "changes_branch_changeid",
