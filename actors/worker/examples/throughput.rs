@@ -1,15 +1,17 @@
 //! How fast an agent is, with a master that only answers: `cargo run --release -p greenroom-worker --example throughput`.
 //!
-//! Prints trivial commands a second with 16 at a time, and MB/s of one command's output.
+//! Prints trivial commands a second with 16 at a time; then MB/s of one command's output, and processor time for each MB of both sides
+//! together: as lines of text, in batches, and in compressed batches.
 
+use std::path::Path;
 use std::time::Instant;
 
 use futures_util::{SinkExt, StreamExt};
 use greenroom_protocol::{
-    Command, CommandLine, Frame, MasterOp, Response, Shell, UpdateItem, WorkerFrame, WorkerOp,
+    Command, CommandLine, Frame, MasterOp, Response, Settings, Shell, UpdateItem, WorkerFrame, WorkerOp,
     decode_from_worker, encode, encode_request,
 };
-use greenroom_worker::{AgentOptions, run};
+use greenroom_worker::{AgentOptions, Compress, run};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -55,6 +57,10 @@ impl Master {
                     }
                     self.socket.flush().await?;
                 }
+                WorkerOp::Output { batch, .. } => {
+                    text += batch.unpack()?.len();
+                    self.socket.flush().await?;
+                }
                 WorkerOp::Complete { .. } => return Ok(text),
                 _ => {}
             }
@@ -62,17 +68,34 @@ impl Master {
     }
 }
 
-#[tokio::main(worker_threads = 2)]
-async fn main() -> Result<(), Fault> {
+/// An agent, connected and told how to report output.
+async fn connected(dir: &Path, compress: Compress, settings: Settings) -> Result<Master, Fault> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let dir = std::env::temp_dir().join(format!("greenroom-throughput-{}", std::process::id()));
     let url = format!("ws://{}", listener.local_addr()?);
-    tokio::spawn(run(AgentOptions::new(url, "w1", String::from("pw1").into(), &dir)));
+    let mut options = AgentOptions::new(url, "w1", String::from("pw1").into(), dir);
+    options.compress = compress;
+    tokio::spawn(run(options));
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
     let mut master = Master { socket: tokio_tungstenite::accept_async(stream).await?, seq: 0 };
-    let at = dir.to_string_lossy().into_owned();
+    let op = MasterOp::SetWorkerSettings(settings);
+    master.socket.send(Message::Binary(encode_request(master.seq, &op))).await?;
+    master.seq += 1;
+    Ok(master)
+}
 
+/// Processor time of this process so far, in seconds.
+fn processor_time() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split(' ');
+    fields.skip(12).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Result<(), Fault> {
+    let dir = std::env::temp_dir().join(format!("greenroom-throughput-{}", std::process::id()));
+    let at = dir.to_string_lossy().into_owned();
+    let mut master = connected(&dir, Compress::Never, Settings::default()).await?;
     let started = Instant::now();
     for _ in 0..AT_ONCE {
         master.start(&at, "true").await?;
@@ -85,11 +108,27 @@ async fn main() -> Result<(), Fault> {
     }
     println!("{:.0} commands/s", COMMANDS as f64 / started.elapsed().as_secs_f64());
 
-    let started = Instant::now();
-    let line = "x".repeat(79);
-    master.start(&at, &format!("yes {line} | head -c 500000000")).await?;
-    let text = master.until_one_ends().await?;
-    println!("{:.0} MB/s of output", text as f64 / 1e6 / started.elapsed().as_secs_f64());
+    // Lines that compress as those of a compiler do, not as one line again and again.
+    let lines = (0..40_000_u64).map(|n| n.wrapping_mul(6_364_136_223_846_793_005) >> 20);
+    let text: String = lines.map(|n| format!("[{n:x}] cc -O2 -Wall -Iinclude -c src/file_{n}.c\n")).collect();
+    std::fs::write(dir.join("lines"), text)?;
+    let script = "i=0; while [ $i -lt 200 ]; do cat lines; i=$((i+1)); done";
+    for (name, compress, settings) in [
+        ("text", Compress::Never, Settings::default()),
+        ("batches", Compress::Never, Settings::batched(1)),
+        ("compressed batches", Compress::Always, Settings::batched(1)),
+    ] {
+        let mut master = connected(&dir, compress, settings).await?;
+        let (started, before) = (Instant::now(), processor_time());
+        master.start(&at, script).await?;
+        let megabytes = master.until_one_ends().await? as f64 / 1e6;
+        let (seconds, used) = (started.elapsed().as_secs_f64(), processor_time() - before);
+        println!(
+            "{name}: {megabytes:.0} MB, {:.0} MB/s, {:.2} ms of processor time a MB",
+            megabytes / seconds,
+            used * 1000.0 / megabytes
+        );
+    }
     std::fs::remove_dir_all(&dir)?;
     Ok(())
 }
