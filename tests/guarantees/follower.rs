@@ -237,7 +237,8 @@ impl Follower {
 /// Sends a GET whose answer ends with the connection. A stream comes in chunks, whose frames are lines that look like nothing else.
 async fn open(port: u16, path: &str, headers: &str) -> Result<Lines<BufReader<TcpStream>>, Broken> {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{headers}\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{headers}\r\n");
     socket.write_all(request.as_bytes()).await?;
     Ok(BufReader::new(socket).lines())
 }
