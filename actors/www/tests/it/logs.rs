@@ -211,3 +211,47 @@ async fn searches_that_nobody_reads_end_with_their_connection() {
     }
     world.finish().await;
 }
+
+/// How much memory this process has, in bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[actix_rt::test]
+async fn a_download_takes_no_memory_for_its_size_however_slowly_it_is_read() {
+    const PIECES: u64 = 256;
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::over("sqlite://test.db", dir.path(), None).await;
+    seed(&world).await;
+    let log = begin_log(&world, LogKind::Text).await;
+    let piece = Bytes::from(format!("{}\n", "some text of a log ".repeat(53)).repeat(1_024));
+    for _ in 0..PIECES {
+        world.rw().append_log(log, LogStream::Plain, piece.clone()).await.unwrap();
+    }
+    finish_log(&world, log).await;
+    for query in ["raw", "raw?gz=1", "contents"] {
+        let before = resident();
+        let mut stream = TcpStream::connect(world.client.0).await.unwrap();
+        let request = format!("GET /api/v2/logs/50/{query} HTTP/1.1\r\nHost: {}\r\n\r\n", world.client.0);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // It is read in small pieces, with time between them for whoever would run ahead.
+        let mut buffer = vec![0; 64 * 1024];
+        let (mut got, mut most) = (0, 0);
+        for n in 0_u64.. {
+            let size = stream.read(&mut buffer).await.unwrap();
+            got += size as u64;
+            if buffer[..size].ends_with(b"0\r\n\r\n") {
+                break;
+            }
+            if n < 20 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            most = most.max(resident().saturating_sub(before));
+        }
+        assert!(got > if query == "raw?gz=1" { PIECES } else { PIECES * piece.len() as u64 }, "{query}: {got}");
+        assert!(most < 48 << 20, "{query}: {most} bytes more for {got}");
+    }
+    world.finish().await;
+}
