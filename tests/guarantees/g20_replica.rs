@@ -113,10 +113,10 @@ fn sessions_read_what_they_wrote(kind: &'static str, short: usize, full: usize) 
 
 #[test]
 fn g20_sessions_read_what_they_wrote_over_a_replica_of_postgresql() {
-    sessions_read_what_they_wrote("postgres", 400, 10_000);
+    sessions_read_what_they_wrote("postgres", 160, 10_000);
 }
 
 #[test]
 fn g20_sessions_read_what_they_wrote_over_a_replica_of_mariadb() {
-    sessions_read_what_they_wrote("mariadb", 400, 10_000);
+    sessions_read_what_they_wrote("mariadb", 160, 10_000);
 }
