@@ -129,7 +129,9 @@ async fn workers_connect_pause_and_go(world: World) {
     world.run(vec![Op::Heartbeat]).await;
     assert_eq!(world.topics(), Vec::<String>::new());
     world.run(vec![Op::StopMaster]).await;
-    assert_eq!(world.topics(), ["workers/1/disconnected", "masters/1/stopped"]);
+    let wanted =
+        ["workers/1/disconnected", "schedulers/1/updated", "changesources/1/updated", "masters/1/stopped"];
+    assert_eq!(world.topics(), wanted, "it gives back its workers and its duties");
     assert!(!world.get::<Master>(1).await.active);
 }
 

@@ -31,5 +31,6 @@ mod replicas;
 mod retention;
 mod servers;
 mod sqlite;
+mod versions;
 mod views;
 mod world;
