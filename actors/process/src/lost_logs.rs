@@ -1,6 +1,7 @@
 //! Logs of builds that nobody runs any more: they are ended, and say that they are incomplete. A log is never silently short.
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use greenroom_data::{DataError, LogStream};
 use greenroom_model::query::{Compare, Filter};
 use greenroom_model::*;
@@ -9,11 +10,14 @@ use crate::handles::Handles;
 
 /// Lines read at a time when the end of a log is looked for.
 const WINDOW: i64 = 100_000;
+/// Logs marked at the same time: their writes go together.
+const AT_ONCE: usize = 32;
 
 /// Ends the open logs of these builds with a line that says why. What cannot be marked is only told in the log of the master:
 /// the builds must be ended in any case.
 pub(crate) async fn end(h: &Handles, builds: &[BuildId], why: &str) -> Result<(), DataError> {
-    for log in open_logs(h, builds).await? {
+    let open = open_logs(h, builds).await?;
+    let marked = stream::iter(open).for_each_concurrent(AT_ONCE, |log| async move {
         match mark(h, &log, why).await {
             Ok(()) => {}
             Err(DataError::Refused(refusal)) => {
@@ -23,7 +27,8 @@ pub(crate) async fn end(h: &Handles, builds: &[BuildId], why: &str) -> Result<()
                 tracing::warn!(log_id = log.id.0, %error, "a log could not be marked as incomplete");
             }
         }
-    }
+    });
+    marked.await;
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 //! When the database was away, nobody could renew a lease. So a master takes nobody's place until it has been able to look,
 //! at its usual pace, for as long as a lease lasts: whoever lives has renewed by then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -49,6 +49,8 @@ pub struct Takeover {
     looked: Instant,
     /// Nobody is taken over before: who lives may not have been able to say so.
     quiet_until: Instant,
+    /// How many builds masters that are not active have left, and since when so many.
+    left: BTreeMap<MasterId, (usize, Instant)>,
     masters: u64,
     builds: u64,
     error: Option<String>,
@@ -58,7 +60,20 @@ impl Takeover {
     pub(crate) fn new(h: Handles, birth: Birth<Self>) -> Self {
         let (looked, quiet) = (Instant::now(), if h.rw.is_shared() { h.rw.lease() } else { Duration::ZERO });
         let (is_looking, masters, builds, error) = (false, 0, 0, None);
-        Self { h, birth, is_looking, looked, quiet_until: looked + quiet, masters, builds, error }
+        let left = BTreeMap::new();
+        Self { h, birth, is_looking, looked, quiet_until: looked + quiet, left, masters, builds, error }
+    }
+
+    /// The masters that are not active and whose builds do not become fewer: whoever took them over has died over it.
+    fn unattended(&mut self) -> BTreeSet<MasterId> {
+        let patience = if self.h.rw.is_shared() { self.h.rw.lease() / 3 } else { Duration::ZERO };
+        let (before, now) = (std::mem::take(&mut self.left), Instant::now());
+        for (master, builds) in left_behind(&self.h) {
+            let known = before.get(&master).filter(|(left, _)| *left == builds);
+            self.left.insert(master, (builds, known.map_or(now, |(_, since)| *since)));
+        }
+        let waits = |(_, since): &(usize, Instant)| now.duration_since(*since) >= patience;
+        self.left.iter().filter(|(_, it)| waits(it)).map(|(master, _)| *master).collect()
     }
 
     fn be_quiet(&mut self) {
@@ -98,8 +113,8 @@ impl Handler<LookTick> for Takeover {
             self.be_quiet(); // this process was paused, or the last look took long
         }
         self.looked = Instant::now();
-        let (h, may_take) = (self.h.clone(), self.looked >= self.quiet_until);
-        self.birth.tasks().spawn(async move { look(&h, may_take).await }, Looked);
+        let (h, may_take, gone) = (self.h.clone(), self.looked >= self.quiet_until, self.unattended());
+        self.birth.tasks().spawn(async move { look(&h, may_take, gone).await }, Looked);
     }
 }
 
@@ -130,9 +145,9 @@ impl Handler<Looked> for Takeover {
     }
 }
 
-async fn look(h: &Handles, may_take: bool) -> Result<Found, DataError> {
+/// `gone`: masters that nobody attends to, as far as is known.
+async fn look(h: &Handles, may_take: bool, mut gone: BTreeSet<MasterId>) -> Result<Found, DataError> {
     let mut found = Found::default();
-    let mut gone = left_behind(h);
     let begun = Instant::now();
     let lapsed = h.rw.lapsed_masters().await?;
     let is_prompt = begun.elapsed() < h.rw.lease() / 3;
@@ -165,23 +180,29 @@ async fn look(h: &Handles, may_take: bool) -> Result<Found, DataError> {
     Ok(found)
 }
 
-/// The masters that are not active and yet have builds: whoever took them over has died over it.
-fn left_behind(h: &Handles) -> BTreeSet<MasterId> {
+/// How many builds each master that is not active still has.
+fn left_behind(h: &Handles) -> BTreeMap<MasterId, usize> {
     let hot = h.ro().hot();
     let is_gone =
         |master: &MasterId| *master != h.me() && hot.masters.get(&master.0).is_some_and(|it| !it.active);
-    hot.running_builds().map(|it| it.master).filter(is_gone).collect()
+    let mut left = BTreeMap::new();
+    for master in hot.running_builds().map(|it| it.master).filter(is_gone) {
+        *left.entry(master).or_default() += 1;
+    }
+    left
 }
 
 /// Ends the builds of a master, a few in each write.
 async fn end_builds(h: &Handles, master: MasterId) -> Result<u64, DataError> {
     let hot = h.ro().hot();
     let left: Vec<BuildId> = hot.running_builds().filter(|it| it.master == master).map(|it| it.id).collect();
-    for some in left.chunks(50) {
-        lost_logs::end(h, some, "the master that ran the build died").await?;
-    }
+    let mut pieces = left.chunks(usize::try_from(ENDED_AT_ONCE).unwrap_or(usize::MAX));
     let mut ended = 0;
     loop {
+        // Both go by id: these are the builds that are ended next.
+        if let Some(some) = pieces.next() {
+            lost_logs::end(h, some, "the master that ran the build died").await?;
+        }
         let op = Op::EndBuilds { master, limit: ENDED_AT_ONCE };
         match h.rw.write(vec![op]).await {
             Ok(committed) => match committed.outcomes.first() {
