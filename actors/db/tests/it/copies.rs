@@ -120,7 +120,7 @@ async fn a_database_goes_over_every_engine_and_back() {
     let rows =
         |name: &str| before.as_ref().unwrap().tables.iter().find(|t| t.table == name).unwrap().sum.rows;
     assert_eq!((rows("builds"), rows("changes"), rows("builders")), (41, 1, 2));
-    assert!(rows("segments") > 3 && rows("events") > 100, "{before:?}");
+    assert!(rows("log_segments") > 3 && rows("events") > 100, "{before:?}");
     // What was said of the past holds in the copy; what clients knew does not.
     let world = opened("sqlite://last.db", &dir).await;
     assert_eq!(world.store.generation(), *generations.last().unwrap());
