@@ -250,7 +250,10 @@ async fn a_download_takes_no_memory_for_its_size_however_slowly_it_is_read() {
             }
             most = most.max(resident().saturating_sub(before));
         }
-        assert!(got > if query == "raw?gz=1" { PIECES } else { PIECES * piece.len() as u64 }, "{query}: {got}");
+        assert!(
+            got > if query == "raw?gz=1" { PIECES } else { PIECES * piece.len() as u64 },
+            "{query}: {got}"
+        );
         assert!(most < 48 << 20, "{query}: {most} bytes more for {got}");
     }
     world.finish().await;
