@@ -106,6 +106,15 @@ impl Subscription {
         }
     }
 
+    /// Reads what came before now until there is something to give, or nothing is left to read: then only news are waited for.
+    pub async fn replayed(&mut self) {
+        while self.ended.is_none() && self.replay.is_empty() && !self.caught_up() {
+            if let Err(ended) = self.read_on().await {
+                self.ended = Some(ended);
+            }
+        }
+    }
+
     /// Waits until there may be something to give in memory: [`Subscription::try_next`] and [`Subscription::try_next_run`] tell.
     pub async fn ready(&mut self) {
         while self.ended.is_none() && self.replay.is_empty() {

@@ -34,6 +34,8 @@ const POLL_EVENTS: usize = 1_000;
 const POLL_BYTES: usize = 1 << 20;
 /// How often a quiet stream tells its clock, which also keeps proxies from closing it.
 const MARK_EVERY: Duration = Duration::from_secs(10);
+/// How long a poll reads at most of what came before it was made; then it answers how far it is.
+const REPLAY_WITHIN: Duration = Duration::from_secs(5);
 /// The data layer must take a subscription within this time.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -124,6 +126,10 @@ async fn poll(
     let mut body = String::from("{\"events\":[");
     let mut count = 0;
     let wait = if ask.since.is_some() { ask.wait.unwrap_or_default() } else { Duration::ZERO };
+    // What has happened already is no matter of waiting: whoever waits for a moment only gets on, too.
+    if ask.since.is_some() {
+        let _ = timeout(REPLAY_WITHIN, subscription.replayed()).await;
+    }
     let until = Instant::now() + wait;
     let mut next = tokio::select! {
         biased;
