@@ -677,6 +677,50 @@ mod tests {
         assert_eq!(table.open(), 0);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_come_is_waited_for_and_then_told() {
+        let mut table = CommandTable::default();
+        table.insert(CommandStart { capture_stdout: None, ..start("a") });
+        let piece = |offset, text: &'static [u8]| {
+            Batch::new(vec![(Source::Stdout, offset, Bytes::from_static(text))])
+        };
+        let mut pieces = table.output("a", piece(0, b"one\n"), credit().await).unwrap().unwrap();
+        assert!(table.output("a", piece(8, b"three\n"), credit().await).unwrap().is_none());
+        let totals = Some(vec![(Source::Stdout, 20)]);
+        assert!(table.complete("a", None, totals).unwrap().is_none());
+        tokio::time::advance(PATIENCE / 2).await;
+        assert!(table.lose_patience().is_empty() && table.is_running("a"), "it may still come");
+        tokio::time::advance(PATIENCE).await;
+        assert!(table.lose_patience().is_empty(), "its writer is there");
+        let mut words = Vec::new();
+        while let Some(piece) = pieces.queue.recv().await {
+            words.push(match piece {
+                Piece::Words { text, .. } => String::from_utf8(text.to_vec()).unwrap(),
+                Piece::Batch { batch, .. } => String::from_utf8(batch.unpack().unwrap().to_vec()).unwrap(),
+                Piece::Text { .. } => panic!("{piece:?}"),
+            });
+        }
+        let gap = |bytes| log_words::gap(log_words::STDOUT, &bytes) + "\n";
+        assert_eq!(words, ["one\n".to_owned(), gap(4..8), "three\n".to_owned(), gap(14..20)]);
+        table.written("a", Written::default());
+        let failure = log_words::gap(log_words::STDOUT, &(4..8));
+        assert_eq!(end(&table, "a"), Some(CommandEnd::failed(failure)));
+    }
+
+    #[tokio::test]
+    async fn what_is_held_back_is_bounded() {
+        let mut table = CommandTable::default();
+        table.insert(mute("a"));
+        let piece = |offset| Batch::new(vec![(Source::Stdout, offset, Bytes::from(vec![b'x'; 1 << 20]))]);
+        for number in 1..=2 {
+            table.output("a", piece(number << 21), credit().await).unwrap();
+        }
+        assert!(table.entries["a"].arrivals.holds());
+        table.output("a", piece(3 << 21), credit().await).unwrap();
+        assert!(!table.entries["a"].arrivals.holds(), "given up: the credit must come back");
+        assert!(table.entries["a"].failure.is_some());
+    }
+
     #[tokio::test]
     async fn a_refused_command_fails_whoever_waits_and_is_gone() {
         let mut table = CommandTable::default();

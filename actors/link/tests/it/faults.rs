@@ -44,21 +44,9 @@ async fn garbage_ends_the_connection_and_the_commands_are_lost() {
         }
         drop(next);
         farm.unusable("w1").await;
-        finish_builds(&farm).await;
+        farm.end_builds().await;
     }
     farm.finish().await;
-}
-
-/// Ends all builds well, so that nothing is left over for the next connection.
-async fn finish_builds(farm: &Farm) {
-    use greenroom_model::{Op, Results};
-    let rw = farm.rw();
-    let open: Vec<_> = rw.ro().hot().running_builds().map(|build| build.id).collect();
-    for build in open {
-        let op = Op::FinishBuild { build, results: Results::Success, state_string: String::new() };
-        rw.write(vec![op]).await.unwrap();
-    }
-    eventually("the builds' end", || rw.ro().hot().running_builds().next().is_none()).await;
 }
 
 #[actix_web::test]
@@ -185,7 +173,7 @@ async fn the_death_of_a_session_loses_its_commands_and_the_worker_comes_back() {
     assert!(matches!(end, CommandEnd::Lost { .. }), "{end:?}");
     worker.ended().await;
     farm.unusable("w1").await;
-    finish_builds(&farm).await;
+    farm.end_builds().await;
     let _again = FakeWorker::connect(&farm, "w1").await;
     other.complete(&others_id, None).await;
     let end = soon("the end", farm.workers.wait(farm.id("w2"), &others)).await;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
 
 mod agent;
+mod batches;
 mod commands;
 mod connecting;
 mod faults;

@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use greenroom_config::mask::SharedMasks;
 use greenroom_config::values::Secret;
 use greenroom_config::{Worker, WorkerKind};
 use greenroom_data::{DataLayer, DataOptions, Rw};
@@ -111,6 +112,15 @@ pub async fn serve(link: &LinkLayer) -> (SocketAddr, ServerHandle) {
 }
 
 pub async fn farm_with(timing: Timing, locals: &[(&str, Worker)], agent: Option<&Path>) -> Farm {
+    raised(timing, locals, agent, SharedMasks::default()).await
+}
+
+/// A farm whose logs are masked.
+pub async fn farm_that_masks(masks: SharedMasks) -> Farm {
+    raised(timing(), &[], None, masks).await
+}
+
+async fn raised(timing: Timing, locals: &[(&str, Worker)], agent: Option<&Path>, masks: SharedMasks) -> Farm {
     let world = TestWorld::in_real_time();
     let dir = tempfile::tempdir().unwrap();
     let names: Vec<&str> = locals.iter().map(|(name, _)| *name).collect();
@@ -120,6 +130,7 @@ pub async fn farm_with(timing: Timing, locals: &[(&str, Worker)], agent: Option<
     let mut options = LinkOptions::new(data.rw(), workers, dir.path());
     options.timing = timing;
     options.agent = agent.map(Path::to_owned);
+    options.masks = masks;
     let link = LinkLayer::start(&world.root(), options).await.unwrap();
     let (address, server) = serve(&link).await;
     Farm { world, data, workers: link.workers(), link, address, dir, server }
@@ -212,6 +223,11 @@ impl Farm {
 
     /// The text of a log after it is ended, a letter of its stream before each line.
     pub async fn text(&self, log: LogId) -> String {
+        String::from_utf8(self.bytes(log).await).unwrap()
+    }
+
+    /// The same, of bytes that may be no text.
+    pub async fn bytes(&self, log: LogId) -> Vec<u8> {
         self.rw().finish_log(log).await.unwrap();
         let ro = self.rw().ro().clone();
         let mut pieces = ro.log_text(log, 0..i64::MAX);
@@ -219,7 +235,18 @@ impl Farm {
         while let Some(piece) = pieces.next().await {
             text.extend_from_slice(&piece.unwrap());
         }
-        String::from_utf8(text).unwrap()
+        text
+    }
+
+    /// Ends all builds well, so that nothing is left over for the next connection.
+    pub async fn end_builds(&self) {
+        let rw = self.rw();
+        let open: Vec<_> = rw.ro().hot().running_builds().map(|build| build.id).collect();
+        for build in open {
+            let op = Op::FinishBuild { build, results: Results::Success, state_string: String::new() };
+            rw.write(vec![op]).await.unwrap();
+        }
+        eventually("the builds' end", || rw.ro().hot().running_builds().next().is_none()).await;
     }
 
     pub async fn finish(self) {
