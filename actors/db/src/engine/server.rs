@@ -373,10 +373,8 @@ impl<DB: Server> ReadTx for Tx<DB> {
     async fn explain(&mut self) -> Result<Vec<Explained>, EngineError> {
         let how = if DB::DIALECT == Dialect::MariaDb { "EXPLAIN FORMAT=JSON " } else { "EXPLAIN " };
         if DB::DIALECT == Dialect::Postgres {
-            // A small table is scanned and sorted because it is small; what is wanted is what is left when it is not.
-            for text in ["SET LOCAL enable_seqscan = off", "SET LOCAL enable_sort = off"] {
-                self.command(text).await?;
-            }
+            // A small table is scanned because it is small; what is wanted is what is left when it is not.
+            self.command("SET LOCAL enable_seqscan = off").await?;
         }
         let mut all = Vec::new();
         for statement in record::seen(DB::DIALECT) {

@@ -224,7 +224,7 @@ fn fault_of_sqlite(text: &str, plan: &[String]) -> Option<&'static str> {
     None
 }
 
-/// Likewise PostgreSQL.
+/// Likewise PostgreSQL, which is asked with scans of whole tables forbidden: one that is left has no other way.
 fn fault_of_postgres(text: &str, plan: &[String]) -> Option<&'static str> {
     let paged = text.contains(" LIMIT ");
     for (i, line) in plan.iter().enumerate() {
@@ -232,20 +232,10 @@ fn fault_of_postgres(text: &str, plan: &[String]) -> Option<&'static str> {
         if node.starts_with("Seq Scan") || node.starts_with("Parallel Seq Scan") {
             return Some("it walks the table");
         }
-        if node.starts_with("Sort ") && paged {
-            return Some("it sorts everything that fits for one page");
-        }
-        if node.starts_with("Index Scan") || node.starts_with("Index Only Scan") {
+        if (node.starts_with("Index Scan") || node.starts_with("Index Only Scan")) && !paged {
             let depth = |it: &str| it.len() - it.trim_start().len();
-            let own: Vec<&str> = plan[i + 1..]
-                .iter()
-                .take_while(|it| depth(it) > depth(line) && !it.contains("->"))
-                .map(|it| it.trim_start())
-                .collect();
-            let ranged = own.iter().any(|it| it.starts_with("Index Cond"));
-            // Nearly every build is complete: what is passed over is what runs.
-            let filtered = own.iter().any(|it| it.starts_with("Filter") && *it != "Filter: (complete = 1)");
-            if !ranged && (filtered || !paged) {
+            let below = plan[i + 1..].iter().take_while(|it| depth(it) > depth(line) && !it.contains("->"));
+            if !below.into_iter().any(|it| it.trim_start().starts_with("Index Cond")) {
                 return Some("it walks an index");
             }
         }
@@ -329,13 +319,14 @@ async fn no_read_walks_the_history_on_sqlite() {
     let url = "sqlite://plans.db";
     assert_eq!(asked(url, dir.path()).await, Vec::<String>::new());
     // The check of the check: without these indexes something is found.
-    let store = open(url, dir.path()).await;
     let file = format!("sqlite://{}", dir.path().join("plans.db").display());
     let mut raw = SqliteConnection::connect(&file).await.unwrap();
     for index in ["changes_branch_changeid", "builds_buildrequestid", "buildset_sourcestamps_ssid_bsid"] {
         raw.execute(sqlx::AssertSqlSafe(format!("DROP INDEX {index}"))).await.unwrap();
     }
     raw.close().await.unwrap();
+    // Opened now: a connection that has seen the indexes would still explain with them.
+    let store = open(url, dir.path()).await;
     assert_ne!(faults(&store, url).await, Vec::<String>::new());
 }
 
