@@ -41,7 +41,7 @@ pub struct LogPattern(Arc<Matcher>);
 
 #[derive(Debug)]
 enum Matcher {
-    Literal(Finder<'static>),
+    Literal(Box<Finder<'static>>),
     Regex(Regex),
 }
 
@@ -57,7 +57,7 @@ impl LogPattern {
             _ => {}
         }
         if !regex && case {
-            return Ok(Self(Arc::new(Matcher::Literal(Finder::new(text).into_owned()))));
+            return Ok(Self(Arc::new(Matcher::Literal(Box::new(Finder::new(text).into_owned())))));
         }
         let text = if regex { text.to_owned() } else { regex::escape(text) };
         let built = RegexBuilder::new(&text)

@@ -83,7 +83,7 @@ fn split_at(select: &Select) -> Option<(usize, u64)> {
             [one, two, ..] => one == column && (two == first),
             [] => false,
         };
-        select.table.indexes.iter().chain(select.table.unique).any(|index| both(&index))
+        select.table.indexes.iter().chain(select.table.unique).any(both)
     };
     let at = select.conds.iter().position(
         |cond| matches!(cond, Cond::In(column, values) if (2..=RANGES).contains(&values.len()) && served(column)),

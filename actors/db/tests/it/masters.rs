@@ -206,7 +206,10 @@ async fn two_masters_that_end_the_last_two_requests_complete_the_buildset_once(w
             second.finish_build(theirs, Results::Failure),
             cancelled,
         );
-        (ended.unwrap(), also.unwrap(), cancelled.unwrap());
+        for done in [ended, also] {
+            done.unwrap();
+        }
+        cancelled.unwrap();
         let stored = world.get::<Buildset>(set.0).await;
         assert_eq!((stored.results, stored.version), (Some(Results::Cancelled), 2), "{round}: {stored:?}");
         let told = [&world, &second].map(|it| it.events());
