@@ -267,7 +267,8 @@ pub fn database_url(settings: &Settings) -> Result<DatabaseOptions> {
 
 /// Where text of logs goes, as the storage layer wants it.
 fn text_store(logs: &Logs) -> Result<TextStore> {
-    let shown = |secret: &Option<greenroom_config::values::Secret>| secret.as_ref().map(|it| it.expose().to_owned());
+    let shown =
+        |secret: &Option<greenroom_config::values::Secret>| secret.as_ref().map(|it| it.expose().to_owned());
     Ok(match logs.store {
         LogStoreKind::Database => TextStore::Database,
         LogStoreKind::Directory => TextStore::Directory(

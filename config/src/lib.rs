@@ -44,6 +44,7 @@ pub use stored::{Layers, StoredError, load_layers};
 pub use sections::builders::{Builder, BuilderOptions, Collapse};
 pub use sections::change_sources::{ChangeSource, GitPoller};
 pub use sections::database::{Database, DatabaseUrl};
+pub use sections::logs::{LogStoreKind, Logs};
 pub use sections::master::Master;
 pub use sections::mq::{Mq, MqUrl};
 pub use sections::notifiers::{
@@ -51,7 +52,6 @@ pub use sections::notifiers::{
     NotifierKind, NotifierOptions, Per, PersonPattern, Relay, Sasl, Security, SmtpRelay, Webhook,
     is_repository,
 };
-pub use sections::logs::{LogStoreKind, Logs};
 pub use sections::retention::{Retention, RetentionPatch, RetentionPolicy};
 pub use sections::schedulers::{
     ChangeScheduler, Filter, FilterInput, ForceScheduler, Parameter, ParameterKind, Scheduler,

@@ -1,12 +1,17 @@
 //! Two masters as processes on one database, with a bus between them that dies.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::buses::Server;
 use crate::databases;
-use crate::harness::{EVERYTHING, Farm, Follower, SUCCESS, member, patience};
+use crate::harness::{
+    CANCELLED, EVERYTHING, Farm, Follower, RETRY, Repository, SUCCESS, eventually, member, mortal_member,
+    patience,
+};
 
 const BUILDER: &str = r#"
 [workers.w1]

@@ -98,8 +98,7 @@ fn acknowledged_is_there(engine: &'static str, short: usize, full: usize) {
             let (load, rest, dice) = (&load, &rest, dice_of(&mut run.dice));
             scope.spawn(move || client(load, rest, built, dice));
         }
-        let starts = kill(&mut farm, &load, &mut run.dice, kills);
-        starts
+        kill(&mut farm, &load, &mut run.dice, kills)
     });
     history.settle(&rest, false);
     let findings = checker::judge(history.dir());

@@ -26,12 +26,11 @@ const DOUBLED: f64 = 0.3;
 /// Sends a submission and hangs up before the answer can be read: it may be carried out or not.
 fn hang_up(load: &Load, rest: &Rest, asked: &Asked, after: Duration) {
     let request = asked.request(rest.port());
-    let call = load.begin(rest, asked);
+    load.begin(rest, asked);
     if let Ok(mut socket) = TcpStream::connect(("127.0.0.1", rest.port())) {
         let _ = socket.write_all(request.as_bytes());
         std::thread::sleep(after);
     }
-    drop(call);
 }
 
 /// Submits; three in ten are doubled: at both masters at once, again later at the other, or with their first answer cut off.

@@ -50,7 +50,7 @@ fn pairs(masters: &[Rest], name: &str, count: usize, dice: &mut StdRng) -> Durat
         let session = |n: usize| {
             let mut dice = dice_of(dice);
             // Half of the sessions stay with one master.
-            let masters = if n % 2 == 0 { masters } else { &masters[..1] };
+            let masters = if n.is_multiple_of(2) { masters } else { &masters[..1] };
             scope.spawn(move || {
                 let mut seen = 0;
                 let mark = |it: usize| format!("{name}-{n}-{it}");

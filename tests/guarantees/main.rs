@@ -12,10 +12,8 @@
     reason = "tests; no arbiter runs here"
 )]
 
-#[allow(dead_code, reason = "shared with the other test programs")]
 #[path = "../support/buses.rs"]
 mod buses;
-#[allow(dead_code, reason = "shared with the other test programs")]
 #[path = "../support/databases.rs"]
 mod databases;
 #[allow(dead_code, unused_imports, reason = "shared with the other test programs")]

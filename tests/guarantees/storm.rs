@@ -57,10 +57,9 @@ const NAMES: [&str; 4] = ["one", "two", "three", "four"];
 pub fn config(history: &History, master: usize, masters: usize, seconds: &str) -> String {
     let workers: Vec<String> = (1..=masters).map(|n| format!("\"w{n}\"")).collect();
     let workers = workers.join(", ");
-    let mut config = format!(
-        "[schedulers.force]\nkind = \"force\"\nbuilders = \"*\"\n\
-         parameters = [{{ name = \"job\", kind = \"int\" }}]\n"
-    );
+    let mut config = "[schedulers.force]\nkind = \"force\"\nbuilders = \"*\"\n\
+         parameters = [{ name = \"job\", kind = \"int\" }]\n"
+        .to_owned();
     for n in 1..=masters {
         config += &format!("[workers.w{n}]\npassword = \"pw\"\nmax-builds = 4\n");
     }

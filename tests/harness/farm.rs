@@ -95,7 +95,9 @@ impl Farm {
         let mut command = binary();
         command.args(["master", "--config"]).arg(self.path("farm.toml"));
         command.env("GREENROOM_REHEARSE", self.rehearsal()).env("RUST_BACKTRACE", "1");
-        command.env("STORY_OF_GREENROOM", self.mark()).envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+            .env("STORY_OF_GREENROOM", self.mark())
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

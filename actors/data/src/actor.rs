@@ -352,7 +352,14 @@ impl Handler<Began> for DataActor {
                 self.below.published.store(Some(Arc::new(cache.hot.clone())));
                 let mut merger = Merger::new(cache.hot.clock.clone()).planted(self.below.plant);
                 cache.versions().for_each(|(entity, version)| merger.remember(entity, version));
-                self.life = Some(Life { cache, merger, ring: VecDeque::new(), ring_bytes: 0, rows: None, next_frame: 0 });
+                self.life = Some(Life {
+                    cache,
+                    merger,
+                    ring: VecDeque::new(),
+                    ring_bytes: 0,
+                    rows: None,
+                    next_frame: 0,
+                });
                 self.settle();
             }
             // The database is away: the published snapshot is still served, and deaths would mend nothing.

@@ -204,9 +204,14 @@ impl Cache {
                 put(&mut hot.changes, e, json);
                 self.stamp_changes.insert(e.sourcestamp.id, e.id);
                 let (changes, stamps) = (&mut self.changes, &mut self.stamp_changes);
-                changes.finished(&mut hot.changes, &mut hot.changes_floor, |_| true, |gone| {
-                    stamps.retain(|_, newest| newest.0 != gone);
-                });
+                changes.finished(
+                    &mut hot.changes,
+                    &mut hot.changes_floor,
+                    |_| true,
+                    |gone| {
+                        stamps.retain(|_, newest| newest.0 != gone);
+                    },
+                );
             }
             Record::Buildset(e) => self.buildset(e, json, event.what.name),
             Record::BuildRequest(e) => self.request(e, json, event.what.name),

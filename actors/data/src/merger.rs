@@ -43,7 +43,14 @@ impl Merger {
     /// Goes on after `clock`.
     pub fn new(clock: Clock) -> Self {
         let versions = [HashMap::new(), HashMap::new()];
-        Self { settled: clock.clone(), clock, waiting: BTreeMap::new(), versions, alone: false, plant: Plant::Nothing }
+        Self {
+            settled: clock.clone(),
+            clock,
+            waiting: BTreeMap::new(),
+            versions,
+            alone: false,
+            plant: Plant::Nothing,
+        }
     }
 
     /// Goes on after `clock`, over events of a single master.

@@ -451,8 +451,11 @@ fn newest<E: Readable>(
         .take(wanted)
         .cloned()
         .collect();
-    (found.len() == wanted)
-        .then(|| Page { items: found.into_iter().skip(query.offset as usize).collect(), total, at_least: false })
+    (found.len() == wanted).then(|| Page {
+        items: found.into_iter().skip(query.offset as usize).collect(),
+        total,
+        at_least: false,
+    })
 }
 
 /// How many entities pass the filters, where that is known without counting.

@@ -110,8 +110,13 @@ impl DataLayer {
         let s = store.clone();
         let logs = supervisor.spawn(bound("log-reader", 4_096), move |_| db::LogReader::new(s.clone()));
         let published: Published = Arc::new(ArcSwapOption::empty());
-        let below =
-            Below { me, reader: reader.clone(), broker: broker.clone(), published: published.clone(), plant: store.plant() };
+        let below = Below {
+            me,
+            reader: reader.clone(),
+            broker: broker.clone(),
+            published: published.clone(),
+            plant: store.plant(),
+        };
         let data = supervisor.spawn(bound("data", 65_536), move |birth| DataActor::new(birth, below.clone()));
         let hub = spawn_hub(&supervisor, "hub/actors", data.clone());
         let ids = store.ids();

@@ -151,7 +151,8 @@ impl Subscription {
         let (run, _) = live.current.as_ref().filter(|(_, given)| *given == 0)?;
         let (last, _) = run.items.last()?;
         if !live.all_new {
-            let known = |(frame, _): &(Arc<Frame>, usize)| self.at.contains(frame.event.master, frame.event.seq);
+            let known =
+                |(frame, _): &(Arc<Frame>, usize)| self.at.contains(frame.event.master, frame.event.seq);
             if run.items.iter().any(known) || !last.clock_value.covers(&self.at) {
                 return None;
             }
@@ -287,8 +288,16 @@ impl Subscription {
                 let from = attached.from.clone();
                 let (id, state, hub_clock) = (attached.id, attached.state, attached.hub_clock);
                 let (queue, from_there) = (attached.queue, attached.from);
-                let live =
-                    Live { id, queue, current: None, state, from: from_there, caught_up: false, all_new: false, hub_clock };
+                let live = Live {
+                    id,
+                    queue,
+                    current: None,
+                    state,
+                    from: from_there,
+                    caught_up: false,
+                    all_new: false,
+                    hub_clock,
+                };
                 self.live = Some(live);
                 return from;
             }
@@ -356,7 +365,9 @@ impl Subscription {
                 let page = read(&self.shared.reader, EventsAfter { master, after, limit: PAGE }).await?.value;
                 let events = match page {
                     EventPage::Events(events) => events,
-                    EventPage::Gone(_) if self.shared.store.plant() == Plant::TrustsPruned => return Ok(target.clone()),
+                    EventPage::Gone(_) if self.shared.store.plant() == Plant::TrustsPruned => {
+                        return Ok(target.clone());
+                    }
                     EventPage::Gone(_) => return Err(DataError::Gone),
                 };
                 for event in events.into_iter().filter(|e| e.seq <= head) {

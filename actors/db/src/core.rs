@@ -227,7 +227,9 @@ impl Core {
         };
         let reserved = reserve_low(&mut *tx, &store).await?;
         match store.0.plant {
-            Plant::NumberBeforeCommit => self.head = Some(Head { seq: head.seq + events.len() as i64, ..head }),
+            Plant::NumberBeforeCommit => {
+                self.head = Some(Head { seq: head.seq + events.len() as i64, ..head })
+            }
             Plant::ToldBeforeCommit => (self.sink)(Arc::from(events.clone())),
             _ => {}
         }

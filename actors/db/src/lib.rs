@@ -27,13 +27,14 @@ mod store;
 mod work;
 mod writer;
 
-pub use fill::{FillError, Filling};
 pub use engine::migrate::{Migrated, Upto};
 #[doc(hidden)]
 pub use engine::troubled::{Fate, Fates};
+pub use fill::{FillError, Filling};
 pub use history::{
-    Before, BuildContext, BuildContextOf, BuilderHistory, ChangesOfStamps, ConsoleCell, ConsoleOf, ConsolePage,
-    ConsoleRow, HistoriesOf, LONGEST_STREAK, RECENT_OF_BUILDER, Source, Streak, Verdict, took, verdict,
+    Before, BuildContext, BuildContextOf, BuilderHistory, ChangesOfStamps, ConsoleCell, ConsoleOf,
+    ConsolePage, ConsoleRow, HistoriesOf, LONGEST_STREAK, RECENT_OF_BUILDER, Source, Streak, Verdict, took,
+    verdict,
 };
 pub use ids::{Exhausted, IdAllocator};
 pub use logs::{LogReader, LogReads, LogWriter, S3Options, TextStore};

@@ -124,7 +124,10 @@ pub fn never_null(table: &str, column: &str) -> bool {
     matches!(
         (table, column),
         ("builds", "number" | "builderid" | "buildrequestid" | "workerid" | "started_at" | "complete")
-            | ("buildrequests", "buildsetid" | "builderid" | "priority" | "submitted_at" | "complete" | "claimed")
+            | (
+                "buildrequests",
+                "buildsetid" | "builderid" | "priority" | "submitted_at" | "complete" | "claimed"
+            )
             | ("buildsets", "submitted_at" | "complete")
             | ("changes", "when_timestamp" | "repository" | "codebase" | "project" | "ssid")
             | ("sourcestamps", "created_at")

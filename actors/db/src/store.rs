@@ -410,11 +410,9 @@ async fn open_engine(database: &DatabaseOptions, data_dir: &Path) -> Result<Open
     };
     let upto = Upto::default();
     match kind(database, data_dir)? {
-        Kind::Memory => Ok(Opened {
-            engine: Arc::new(Memory::new(ALL)),
-            logs: text(LogStore::memory())?,
-            lock: None,
-        }),
+        Kind::Memory => {
+            Ok(Opened { engine: Arc::new(Memory::new(ALL)), logs: text(LogStore::memory())?, lock: None })
+        }
         Kind::Sqlite(file) => {
             let lock = lock(&file)?;
             let (engine, _) =
@@ -466,7 +464,9 @@ pub(crate) async fn lease_of(engine: &dyn Engine, name: &str) -> Result<(i64, i6
     let mut tx = engine.read().await?;
     let now = tx.now().await?;
     let named = Select::from(&MASTERS).filter(Cond::eq("name", name));
-    let Some(master) = load::<Master>(&mut *tx, &named).await?.into_iter().next() else { return Ok((0, now)) };
+    let Some(master) = load::<Master>(&mut *tx, &named).await?.into_iter().next() else {
+        return Ok((0, now));
+    };
     let head = Select::from(&MASTER_HEADS).filter(Cond::eq("masterid", master.id.0));
     let Some(row) = tx.select(&head).await?.into_iter().next() else { return Ok((0, now)) };
     Ok((lease_of_head(row)?.1, now))
@@ -690,7 +690,11 @@ fn table_of(kind: IdKind) -> &'static Table {
 async fn first_ids(tx: &mut dyn WriteTx, name: &str) -> Result<Vec<(IdKind, i64, i64)>, EngineError> {
     let mut next = counters(tx).await?;
     if let Some((plan, left)) = next.iter().find(|(kind, _)| kind.starts_with(crate::fill::MARK)) {
-        tracing::warn!(db.plan = plan, db.left = left, "the database is filled only in part: a filling was broken off");
+        tracing::warn!(
+            db.plan = plan,
+            db.left = left,
+            "the database is filled only in part: a filling was broken off"
+        );
     }
     // Looked for after the counters are read: a master that is new since then has moved them, which the condition below tells.
     let others = Select::from(&MASTERS).filter(Cond::is("name", crate::engine::Comparison::Ne, name));

@@ -665,7 +665,8 @@ pub fn audit(e: &ControlAct) -> impl Serialize + '_ {
 /// What stands for the value of a secret parameter.
 const HIDDEN: &str = "***";
 /// A parameter with one of these in its name is secret.
-const SECRET_WORDS: [&str; 7] = ["password", "passwd", "passphrase", "secret", "token", "credential", "private"];
+const SECRET_WORDS: [&str; 7] =
+    ["password", "passwd", "passphrase", "secret", "token", "credential", "private"];
 
 fn without_secrets(value: &Value) -> Value {
     let secret = |name: &str| {

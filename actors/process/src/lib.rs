@@ -39,5 +39,5 @@ pub use messages::WhyWaiting;
 pub use outside::Outside;
 pub use runner::CommandRunner;
 pub use schedulers::{AnyBranch, ChangeScheduler, ForceScheduler, SingleBranch};
-pub use takeover::Takeover;
 pub use setup::{configuration, configure, configure_with};
+pub use takeover::Takeover;

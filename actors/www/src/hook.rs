@@ -16,8 +16,13 @@ use crate::www::Www;
 /// The largest body of a hook.
 const MAX_BODY: usize = 10 << 20;
 /// Headers in which senders name a delivery, so that sending it again adds nothing.
-const DELIVERY_HEADERS: [&str; 5] =
-    ["x-greenroom-delivery", "x-github-delivery", "x-gitea-delivery", "x-gitlab-event-uuid", "idempotency-key"];
+const DELIVERY_HEADERS: [&str; 5] = [
+    "x-greenroom-delivery",
+    "x-github-delivery",
+    "x-gitea-delivery",
+    "x-gitlab-event-uuid",
+    "idempotency-key",
+];
 /// The longest delivery id.
 const MAX_DELIVERY: usize = 255;
 /// The fields of the dialect.
@@ -81,9 +86,7 @@ async fn add(request: &HttpRequest, www: &Www, change: SentChange) -> Reply {
     // On its own: a sender that hangs up must not decide whether its change is added.
     let added = actix_web::rt::spawn(async move { bound.add_change(change).await }).await;
     match added {
-        Ok(Ok(_)) => {
-            Reply::new(StatusCode::OK, HTML, "1 change found").with(CLOCK, &www.ro.hot().clock_text)
-        }
+        Ok(Ok(_)) => Reply::new(StatusCode::OK, HTML, "1 change found").with(CLOCK, &www.ro.hot().clock_text),
         Ok(Err(DataError::Unavailable { why, retry_after })) => {
             retry_after_header(refuse(StatusCode::SERVICE_UNAVAILABLE, &why), retry_after)
         }

@@ -8,6 +8,6 @@ mod feed;
 mod judge;
 mod kill;
 mod merge_model;
-mod rows;
 mod model;
+mod rows;
 mod world;

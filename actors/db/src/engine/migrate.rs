@@ -29,14 +29,22 @@ macro_rules! steps {
 }
 
 // A new step: a file in each of the three folders, and its name here.
-steps!("0001_first", "0002_configurations", "0003_notifiers", "0004_views", "0005_retention", "0006_audit", "0007_totals", "0008_log_objects");
+steps!(
+    "0001_first",
+    "0002_configurations",
+    "0003_notifiers",
+    "0004_views",
+    "0005_retention",
+    "0006_audit",
+    "0007_totals",
+    "0008_log_objects"
+);
 
 /// Log text beside a SQLite file; elsewhere it has tables in the database.
-pub const SQLITE_LOGS: &Migrations =
-    &[
-        (1, "0001_first", include_str!("../../../../migrations/sqlite-logs/0001_first.sql")),
-        (2, "0002_objects", include_str!("../../../../migrations/sqlite-logs/0002_objects.sql")),
-    ];
+pub const SQLITE_LOGS: &Migrations = &[
+    (1, "0001_first", include_str!("../../../../migrations/sqlite-logs/0001_first.sql")),
+    (2, "0002_objects", include_str!("../../../../migrations/sqlite-logs/0002_objects.sql")),
+];
 
 /// The number that a file's name begins with.
 const fn number(file: &str) -> i64 {

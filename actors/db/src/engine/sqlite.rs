@@ -230,7 +230,8 @@ impl ReadTx for SqliteTx {
     async fn explain(&mut self) -> Result<Vec<Explained>, EngineError> {
         let mut all = Vec::new();
         for statement in record::seen(SQL) {
-            let plan = query(statement.after(SQL, "EXPLAIN QUERY PLAN ", false)).fetch_all(&mut *self.0).await;
+            let plan =
+                query(statement.after(SQL, "EXPLAIN QUERY PLAN ", false)).fetch_all(&mut *self.0).await;
             let plan = match plan {
                 // A statement for another file.
                 Err(error) if error.to_string().contains("no such table") => continue,

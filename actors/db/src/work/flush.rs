@@ -76,7 +76,8 @@ impl Unit<'_> {
     pub async fn flush_pruned(&mut self, head: Head, lease_until: i64) -> Result<Option<Head>, EngineError> {
         let events = std::mem::take(&mut self.out.events);
         let seq = head.seq + events.len() as i64;
-        let values = [("seq", seq), ("floor", seq), ("lease_until", lease_until)].map(|(c, v)| (c, Value::Int(v)));
+        let values =
+            [("seq", seq), ("floor", seq), ("lease_until", lease_until)].map(|(c, v)| (c, Value::Int(v)));
         if self.tx.set(&MASTER_HEADS, &values, &head.conds(self.master)).await? != 1 {
             return Ok(None);
         }

@@ -83,7 +83,16 @@ impl<'a> Unit<'a> {
         master: MasterId,
         ids: &'a IdAllocator,
     ) -> Self {
-        Self { tx, cache, out: Out::default(), master, at: Timestamp(0), shared: false, unordered: false, ids }
+        Self {
+            tx,
+            cache,
+            out: Out::default(),
+            master,
+            at: Timestamp(0),
+            shared: false,
+            unordered: false,
+            ids,
+        }
     }
 
     pub fn savepoint(&self) -> Savepoint {

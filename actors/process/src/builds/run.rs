@@ -343,7 +343,8 @@ impl Run {
         if ended.is_err() {
             tracing::warn!(build.id = self.plan.build.id.0, worker.name = %self.plan.worker.name,
                 "an interrupted command does not end; it is left alone");
-            self.say(log, "This log is incomplete: the command was interrupted, and did not end in time.").await?;
+            self.say(log, "This log is incomplete: the command was interrupted, and did not end in time.")
+                .await?;
         }
         Ok(CommandResult::Interrupted(interruption))
     }

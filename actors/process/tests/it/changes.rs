@@ -183,7 +183,8 @@ async fn a_scheduler_whose_events_are_gone_lists_the_changes_instead() {
     let stored = farm.data.ro().scheduler_state(scheduler).await.unwrap().value;
     let state = write::SchedulerState { clock: Some(Clock::start(4711)), pending: stored.pending };
     // nobody runs it, and so nobody else may store what it has seen
-    farm.write(vec![Op::Claim(write::Duty::Scheduler(scheduler)), Op::SaveScheduler { scheduler, state }]).await;
+    farm.write(vec![Op::Claim(write::Duty::Scheduler(scheduler)), Op::SaveScheduler { scheduler, state }])
+        .await;
     farm.open().await;
     farm.finished("linux", 46).await;
     farm.push("main", "after").await;
@@ -337,7 +338,8 @@ async fn changes_that_are_listed_instead_meet_the_condition_too() {
     let stored = farm.data.ro().scheduler_state(scheduler).await.unwrap().value;
     let state = write::SchedulerState { clock: Some(Clock::start(4711)), pending: stored.pending };
     // nobody runs it, and so nobody else may store what it has seen
-    farm.write(vec![Op::Claim(write::Duty::Scheduler(scheduler)), Op::SaveScheduler { scheduler, state }]).await;
+    farm.write(vec![Op::Claim(write::Duty::Scheduler(scheduler)), Op::SaveScheduler { scheduler, state }])
+        .await;
     farm.open().await;
     farm.finished("linux", 6).await;
     farm.settle().await;

@@ -72,7 +72,14 @@ pub(super) fn only_properties(
         return Err(crate::query::not_a_collection());
     }
     let items = vec![text.into()];
-    Ok(Answer::Items(Items { plural: "properties", items, total: None, clock: Some(clock), lasting: true, paging: Default::default() }))
+    Ok(Answer::Items(Items {
+        plural: "properties",
+        items,
+        total: None,
+        clock: Some(clock),
+        lasting: true,
+        paging: Default::default(),
+    }))
 }
 
 /// The fields of a property row.

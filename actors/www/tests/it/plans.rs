@@ -211,7 +211,7 @@ fn fault_of_sqlite(text: &str, plan: &[String]) -> Option<&'static str> {
     let paged = text.contains(" LIMIT ");
     for line in plan {
         if line.starts_with("SCAN ")
-            && !(paged && !text.contains(" WHERE "))
+            && (!paged || text.contains(" WHERE "))
             && !line.contains("CONSTANT ROW")
             && !line.contains("counted")
         {
