@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use greenroom_db::*;
-use greenroom_model::write::{ListenerRecord, SchedulerState};
+use greenroom_model::write::ListenerRecord;
 use greenroom_model::*;
 
 use crate::databases::{self, Server};
@@ -108,8 +108,8 @@ async fn a_paused_master_in_a_transaction_holds_nobody_up_for_long(world: World)
     // What it had begun never happens.
     drop(held);
     assert!(world.get::<Worker>(1).await.paused);
-    let state = SchedulerState { pending: 3.into(), ..Default::default() };
-    paused.run(vec![Op::SaveScheduler { scheduler: SchedulerId(1), state }]).await;
+    let resume = Op::PauseWorker { worker: WorkerId(1), paused: false, reason: None };
+    paused.run(vec![resume]).await;
 }
 
 async fn text_of_any_length_and_kind_is_kept(world: World) {
