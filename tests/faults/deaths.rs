@@ -163,10 +163,16 @@ fn it_comes_back(kind: &str) {
         assert!(away < 1000.0, "{name} was away for {away} ms: {exit}");
         println!("{kind}: back {away:.1} ms after its {trouble}");
     }
-    let after = scene.farm.births();
-    for (other, births) in before.iter().filter(|(other, _)| **other != name) {
-        assert_eq!(after.get(other), Some(births), "{other} was disturbed by {name}");
-    }
+    // The session of a worker that went with its actor is there again a moment later; nobody else was born anew.
+    eventually("all others as they were", || {
+        let after = scene.farm.births();
+        let mut others = before.iter().filter(|(other, _)| **other != name);
+        let disturbed = others.find(|(other, births)| after.get(*other) != Some(births));
+        disturbed.is_none().then_some(()).or_else(|| {
+            println!("{name} disturbed {disturbed:?}");
+            None
+        })
+    });
     scene.ends_well(false);
 }
 
