@@ -136,7 +136,8 @@ async fn whoever_writes_nonsense_to_the_bus_is_not_heard() {
     let one = Master::join(&world, 1, 7, &server.url);
     let two = Master::join(&world, 2, 7, &server.url);
     two.hears(&one, 1).await;
-    let liar = async_nats::connect(&server.url).await.expect("a client");
+    let options = async_nats::ConnectOptions::with_user_and_password("greenroom".into(), "a/secret".into());
+    let liar = options.connect(server.address()).await.expect("a client");
     for body in ["", "hello", "{\"master\":1}", "[]", &"x".repeat(100_000)] {
         liar.publish("greenroom_7", body.to_owned().into()).await.expect("sent");
     }
