@@ -141,6 +141,14 @@ impl Query {
         self
     }
 
+    /// Adds `field` is one of these numbers.
+    #[must_use]
+    pub fn any(mut self, field: &'static str, values: impl IntoIterator<Item = i64>) -> Self {
+        let values = values.into_iter().map(FieldValue::Int).collect();
+        self.filters.push(Filter { field, compare: Compare::Eq, values });
+        self
+    }
+
     /// Adds a sort key.
     #[must_use]
     pub fn order_by(mut self, field: &'static str, descending: bool) -> Self {

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use greenroom_data::{DataError, LogStream};
-use greenroom_model::query::{Compare, Filter};
 use greenroom_model::*;
 
 use crate::handles::Handles;
@@ -33,18 +32,14 @@ pub(crate) async fn end(h: &Handles, builds: &[BuildId], why: &str) -> Result<()
 }
 
 async fn open_logs(h: &Handles, builds: &[BuildId]) -> Result<Vec<Log>, DataError> {
-    let any_of = |field, ids: Vec<FieldValue>| Query {
-        filters: vec![Filter { field, compare: Compare::Eq, values: ids }],
-        ..Query::default()
-    };
-    let ids = builds.iter().map(|build| FieldValue::Int(build.0)).collect();
-    let steps = h.ro().list::<Step>(any_of("buildid", ids)).await?.value.items;
+    let of_builds = Query::default().any("buildid", builds.iter().map(|build| build.0));
+    let steps = h.ro().list::<Step>(of_builds).await?.value.items;
     let open = steps.iter().filter(|step| step.started_at.is_some() && step.complete_at.is_none());
-    let steps: Vec<FieldValue> = open.map(|step| FieldValue::Int(step.id.0)).collect();
+    let steps: Vec<i64> = open.map(|step| step.id.0).collect();
     if steps.is_empty() {
         return Ok(Vec::new());
     }
-    let logs = h.ro().list::<Log>(any_of("stepid", steps)).await?.value.items;
+    let logs = h.ro().list::<Log>(Query::default().any("stepid", steps)).await?.value.items;
     Ok(logs.iter().filter(|log| !log.complete).map(|log| Log::clone(&log.entity)).collect())
 }
 

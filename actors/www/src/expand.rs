@@ -9,8 +9,7 @@ use std::sync::Arc;
 use greenroom_data::hot::Readable;
 use greenroom_data::{DataError, FirstError, Ro, Shown, Snapshot};
 use greenroom_model::{
-    Build, BuildId, BuildRequest, Builder, Buildset, Change, Clock, FieldValue, Log, Query, SourceStampId,
-    Step, wire,
+    Build, BuildId, BuildRequest, Builder, Buildset, Change, Clock, Log, Query, SourceStampId, Step, wire,
 };
 use serde::Serialize;
 
@@ -153,13 +152,7 @@ async fn whose<E: Served>(
     if values.is_empty() {
         return Ok(Vec::new());
     }
-    let filter = greenroom_model::Filter {
-        field,
-        compare: greenroom_model::query::Compare::Eq,
-        values: values.into_iter().map(FieldValue::Int).collect(),
-    };
-    let query = Query { filters: vec![filter], ..Query::default() };
-    Ok(into.value(E::read_page(ro, query).await)?.items)
+    Ok(into.value(E::read_page(ro, Query::default().any(field, values)).await)?.items)
 }
 
 /// The entities of these ids: from the hot state if it has them all.

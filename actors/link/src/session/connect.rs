@@ -8,10 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use greenroom_data::{DataError, Ro, Rw, Shown};
-use greenroom_model::query::{Compare, Filter};
-use greenroom_model::{
-    Build, FieldValue, Query, Results, Step, Timestamp, WorkerId, WorkerInfo as StoredInfo,
-};
+use greenroom_model::{Build, Query, Results, Step, Timestamp, WorkerId, WorkerInfo as StoredInfo};
 use greenroom_protocol::{
     CommandId, MasterOp, OUTPUT_BATCHES, OUTPUT_BATCHES_VERSION, Settings, Value, WorkerInfo,
 };
@@ -126,8 +123,7 @@ async fn persisted_once(rw: &Rw, worker: WorkerId) -> Result<BTreeSet<String>, D
     if builds.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let query = Query { filters: vec![any_of("buildid", builds)], ..Query::default() };
-    let steps = rw.ro().list::<Step>(query).await?;
+    let steps = rw.ro().list::<Step>(Query::default().any("buildid", builds)).await?;
     Ok(steps
         .value
         .items
@@ -165,10 +161,6 @@ fn may_still_run(results: Option<Results>, ended: Option<Timestamp>, now: Timest
         Some(Results::Retry | Results::Exception | Results::Cancelled) => is_recent,
         Some(_) => false,
     }
-}
-
-fn any_of(field: &'static str, values: impl IntoIterator<Item = i64>) -> Filter {
-    Filter { field, compare: Compare::Eq, values: values.into_iter().map(FieldValue::Int).collect() }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use greenroom_data::DataError;
-use greenroom_model::query::{Filter, Query};
+use greenroom_model::query::Query;
 use greenroom_model::*;
 
 use crate::builds::plan::{Begun, Plan, PlannedStep, STDIO, buildset_of, runs_commands, step_names};
@@ -139,15 +139,7 @@ async fn begun(
     let Some(step) = step.filter(|step| step.started_at.is_some() && runs_commands(&config.action)) else {
         return Ok(None);
     };
-    let query = Query {
-        filters: vec![Filter {
-            field: "stepid",
-            compare: greenroom_model::query::Compare::Eq,
-            values: vec![step.id.0.into()],
-        }],
-        ..Query::default()
-    };
-    let logs = h.ro().list::<Log>(query).await?.value.items;
+    let logs = h.ro().list::<Log>(Query::default().eq("stepid", step.id.0)).await?.value.items;
     let log = logs.iter().find(|log| log.name == STDIO && !log.complete).map(|log| log.id);
     Ok(Some(Begun { index: from, log, command: step.command.clone(), perhaps_sent: step.command.is_some() }))
 }

@@ -16,7 +16,7 @@ use greenroom_model::{
 use super::decide::{detected, is_good};
 use super::error_line::{TAIL, clean, first_error};
 use super::facts::Facts;
-use super::history::{History, any, changes_since, deciding_step, with_buildsets};
+use super::history::{History, changes_since, deciding_step, with_buildsets};
 use super::links;
 use super::seed::Seed;
 use crate::notice::*;
@@ -202,7 +202,12 @@ impl Enrich<'_> {
         let ids: Vec<i64> = builds.iter().map(|it| it.0).collect();
         let mut found = Vec::new();
         for piece in ids.chunks(500) {
-            let page = self.ro.list::<Build>(any("buildid", piece)).await?.value.items;
+            let page = self
+                .ro
+                .list::<Build>(Query::default().any("buildid", piece.iter().copied()))
+                .await?
+                .value
+                .items;
             found.extend(page.into_iter().map(|it| it.entity));
         }
         let mut counts = BTreeMap::new();

@@ -78,8 +78,7 @@ impl<'a> History<'a> {
             Query::default().eq("builderid", self.builder.id.0).order_by("number", true).limit(self.piece);
         query.filters.push(number(Compare::Lt, self.below));
         query.filters.push(number(Compare::Ge, self.floor));
-        let values = verdicts.map(|it| FieldValue::Int(it.code())).collect();
-        query.filters.push(Filter { field: "results", compare: Compare::Eq, values });
+        let query = query.any("results", verdicts.map(|it| it.code()));
         let builds = self.ro.list::<Build>(query).await?.value.items;
         self.below = match builds.last() {
             Some(last) if builds.len() as u64 == self.piece => last.number,
@@ -111,7 +110,8 @@ pub async fn with_buildsets(
         }
     }
     if !missing.is_empty() {
-        let found = ro.list::<BuildRequest>(any("buildrequestid", &missing)).await?.value.items;
+        let found =
+            ro.list::<BuildRequest>(Query::default().any("buildrequestid", missing)).await?.value.items;
         requests.extend(found.into_iter().map(|it| (it.id.0, it.entity)));
     }
     let mut buildsets: HashMap<i64, Arc<Buildset>> = HashMap::new();
@@ -125,7 +125,7 @@ pub async fn with_buildsets(
     missing.sort_unstable();
     missing.dedup();
     if !missing.is_empty() {
-        let found = ro.list::<Buildset>(any("bsid", &missing)).await?.value.items;
+        let found = ro.list::<Buildset>(Query::default().any("bsid", missing)).await?.value.items;
         buildsets.extend(found.into_iter().map(|it| (it.id.0, it.entity)));
     }
     let pairs = builds.into_iter().filter_map(|build| {
@@ -133,12 +133,6 @@ pub async fn with_buildsets(
         Some((build, buildsets.get(&request.buildset.0)?.clone()))
     });
     Ok(pairs.collect())
-}
-
-/// All whose field is one of these numbers.
-pub fn any(field: &'static str, ids: &[i64]) -> Query {
-    let values = ids.iter().map(|it| FieldValue::Int(*it)).collect();
-    Query { filters: vec![Filter { field, compare: Compare::Eq, values }], ..Query::default() }
 }
 
 /// The step that decided a build's result: the first that failed, else the first that broke, else the first with warnings.

@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::Plan;
 use super::decide::{asks_for_previous, detected, is_good, is_told, is_verdict, may_be_told};
 use super::facts::{Facts, builder_passes, buildset_passes, passes};
-use super::history::{History, any, deciding_step};
+use super::history::{History, deciding_step};
 use super::missing::Missing;
 use super::outbox::{Outbox, settled};
 use super::pace::after;
@@ -373,7 +373,11 @@ impl Intake {
         let ids: Vec<i64> = requests.iter().map(|it| it.id.0).collect();
         let mut builds = Vec::new();
         for piece in ids.chunks(500) {
-            let page = ro.list::<Build>(any("buildrequestid", piece)).await?.value.items;
+            let page = ro
+                .list::<Build>(Query::default().any("buildrequestid", piece.iter().copied()))
+                .await?
+                .value
+                .items;
             builds.extend(page.into_iter().map(|it| it.entity));
         }
         let modes = self.modes();
