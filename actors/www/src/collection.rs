@@ -252,25 +252,30 @@ impl NextPage {
 
 /// One entity by its id.
 pub(crate) async fn one<E: Served>(call: &Call, id: i64) -> Result<Answer, ApiError> {
-    let spec = Spec::single(E::RESOURCE.fields(), &call.params)?;
-    Parts::named(&spec.expand, &[E::PARTS, E::OWN_PARTS], E::RESOURCE.plural())?;
+    let wanted = wanted_of_one::<E>(call)?;
     let found = E::read_one(&call.www.ro, id).await?;
-    single(call, found.value.ok_or_else(|| call.not_found())?, Some(found.clock)).await
+    single(call, found.value.ok_or_else(|| call.not_found())?, wanted, found.clock).await
 }
 
 /// One entity that was found already (or not).
 pub(crate) async fn found<E: Served>(call: &Call, entity: Option<Shown<E>>) -> Result<Answer, ApiError> {
-    single(call, entity.ok_or_else(|| call.not_found())?, None).await
+    let entity = entity.ok_or_else(|| call.not_found())?;
+    single(call, entity, wanted_of_one::<E>(call)?, call.hot.clock.clone()).await
+}
+
+/// What is asked of a single entity.
+fn wanted_of_one<E: Served>(call: &Call) -> Result<(Spec, Parts), ApiError> {
+    let spec = Spec::single(E::RESOURCE.fields(), &call.params)?;
+    let parts = Parts::named(&spec.expand, &[E::PARTS, E::OWN_PARTS], E::RESOURCE.plural())?;
+    Ok((spec, parts))
 }
 
 async fn single<E: Served>(
     call: &Call,
     entity: Shown<E>,
-    clock: Option<greenroom_model::Clock>,
+    (spec, parts): (Spec, Parts),
+    clock: Clock,
 ) -> Result<Answer, ApiError> {
-    let spec = Spec::single(E::RESOURCE.fields(), &call.params)?;
-    let parts = Parts::named(&spec.expand, &[E::PARTS, E::OWN_PARTS], E::RESOURCE.plural())?;
-    let clock = clock.unwrap_or_else(|| call.hot.clock.clone());
     let (items, clock) = render(call, std::slice::from_ref(&entity), spec, parts, clock).await?;
     let plural = E::RESOURCE.plural();
     let paging = Paging::default();
