@@ -46,7 +46,7 @@ impl Bound {
         table: &mut Table<E>,
         floor: &mut i64,
         done: fn(&E) -> bool,
-        mut gone: impl FnMut(i64),
+        mut gone: impl FnMut(&E),
     ) {
         self.finished += 1;
         while self.finished > self.limit {
@@ -56,7 +56,7 @@ impl Bound {
             if done(&oldest) {
                 table.remove_mut(&id);
                 self.finished -= 1;
-                gone(id);
+                gone(&oldest);
             }
         }
     }
@@ -66,6 +66,13 @@ fn put<E: Readable>(table: &mut Table<E>, entity: &Arc<E>, json: &Arc<str>) -> b
     let new = !table.contains_key(&entity.id());
     table.insert_mut(entity.id(), Shown { entity: entity.clone(), json: json.clone() });
     new
+}
+
+/// A change is kept no more; a newer one may stand for its stamp by now.
+fn forget(stamps: &mut HashMap<SourceStampId, ChangeId>, gone: &Change) {
+    if stamps.get(&gone.sourcestamp.id) == Some(&gone.id) {
+        stamps.remove(&gone.sourcestamp.id);
+    }
 }
 
 fn filled<E: Readable>(entities: Vec<Arc<E>>, lookup: &dyn Lookup) -> Table<E> {
@@ -208,9 +215,7 @@ impl Cache {
                     &mut hot.changes,
                     &mut hot.changes_floor,
                     |_| true,
-                    |gone| {
-                        stamps.retain(|_, newest| newest.0 != gone);
-                    },
+                    |gone| forget(stamps, gone),
                 );
             }
             Record::Buildset(e) => self.buildset(e, json, event.what.name),
@@ -293,6 +298,7 @@ impl Cache {
             }
             Record::Change(e) => {
                 drop_from(&mut hot.changes, e.id.0, &mut self.changes, &mut hot.total_changes);
+                forget(&mut self.stamp_changes, e);
             }
             _ => {} // nothing else is deleted
         }
@@ -334,8 +340,8 @@ impl Cache {
         } else {
             let properties = &mut hot.properties;
             let done = |b: &Build| b.complete_at.is_some();
-            self.builds.finished(&mut hot.builds, &mut hot.builds_floor, done, |id| {
-                properties.remove_mut(&BuildId(id));
+            self.builds.finished(&mut hot.builds, &mut hot.builds_floor, done, |gone| {
+                properties.remove_mut(&gone.id);
             });
         }
     }
