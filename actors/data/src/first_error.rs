@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
+use futures_util::TryStreamExt;
 use greenroom_model::{Log, LogId, LogKind, Results, Step, StepId};
 use regex::Regex;
 
@@ -45,7 +46,12 @@ impl Ro {
         let of_step = logs.filter(|l| l.step == step.id && l.num_lines > 0 && l.kind != LogKind::Html);
         let Some(log) = of_step.min_by_key(|l| (l.slug != "stdio", l.id)) else { return Ok(None) };
         let first = (log.num_lines - TAIL_LINES).max(0);
-        let text = self.log_tail(log.id, first..log.num_lines, TAIL_BYTES).await?;
+        let (mut text, mut pieces) = (Vec::new(), self.log_text(log.id, first..log.num_lines));
+        while text.len() < TAIL_BYTES
+            && let Some(piece) = pieces.try_next().await?
+        {
+            text.extend_from_slice(&piece);
+        }
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         let found = find(&lines, log.kind).map(|at| {

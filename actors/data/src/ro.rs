@@ -278,23 +278,6 @@ impl Ro {
         Ok(LogLines { first, text, count: lines.total })
     }
 
-    /// Some lines of a log as [`LogLines::text`] has them, as far as so many bytes go (and a piece more).
-    pub(crate) async fn log_tail(
-        &self,
-        log: LogId,
-        range: std::ops::Range<i64>,
-        bytes: usize,
-    ) -> Result<Vec<u8>, DataError> {
-        let mut text = Vec::new();
-        let mut next = Some(range.start);
-        while let Some(first) = next.filter(|first| *first < range.end && text.len() < bytes) {
-            let piece = read_lines(&self.shared.logs, log, first, range.end - first).await?;
-            text.extend_from_slice(&piece.text);
-            next = piece.next;
-        }
-        Ok(text)
-    }
-
     /// The stored text of some lines of a log in the form of [`LogLines::text`], in pieces of bounded size: about 1 MiB, or one
     /// line. The next piece is read when the last one is taken.
     pub fn log_text(
