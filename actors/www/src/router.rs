@@ -72,9 +72,7 @@ impl Call {
             .chain([(filter.as_str(), last.as_str())])
             .collect();
         let query = serde_urlencoded::to_string(all).unwrap_or_default();
-        let url = self.settings.master.url.as_str();
-        let root =
-            url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+        let root = self.settings.master.url.path();
         format!("</{root}api/v2/{}?{query}>; rel=\"next\"", self.path)
     }
 

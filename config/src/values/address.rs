@@ -60,6 +60,12 @@ impl WebUrl {
         rest.split(['/', '?', '#']).next().unwrap_or("")
     }
 
+    /// What follows host and port, without the `/` that it begins with: empty, or a path that ends in `/`.
+    pub fn path(&self) -> &str {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split_once('/').map_or("", |(_, path)| path)
+    }
+
     /// The host without port; an IPv6 address without its brackets.
     pub fn host(&self) -> &str {
         let authority = self.authority();
