@@ -138,23 +138,8 @@ impl Store {
         let (presence, now) = wait_for_place(engine, master_name, now, database.lease).await?;
         let place = Place::take(engine, logs, master_name, now, database.lease).await?;
         cut_logs(engine, logs, place.master).await?;
-        let store = Self(Arc::new(Inner {
-            engine: opened.engine,
-            ids: place.ids,
-            master: place.master,
-            epoch: place.epoch,
-            generation: place.generation,
-            logs: opened.logs,
-            metrics: WriterMetrics::default(),
-            seen: Seen::nothing(place.generation),
-            _lock: opened.lock,
-            presence: Mutex::new(presence),
-            lease: database.lease,
-            lost: watch::Sender::new(false),
-            plant: Plant::Nothing,
-        }));
-        store.saw(place.master, place.seq);
-        Ok(store)
+        let inner = place.inner(opened.engine, opened.logs, database.lease);
+        Ok(Self(Arc::new(Inner { _lock: opened.lock, presence: Mutex::new(presence), ..inner })))
     }
 
     /// This master's id.
@@ -244,23 +229,8 @@ impl Store {
         let (engine, lease) = (Arc::clone(&self.0.engine), self.0.lease);
         let logs = LogStore::memory();
         let place = Place::take(&*engine, &logs, name, now, lease).await?;
-        let store = Self(Arc::new(Inner {
-            engine,
-            ids: place.ids,
-            master: place.master,
-            epoch: place.epoch,
-            generation: place.generation,
-            logs,
-            metrics: WriterMetrics::default(),
-            seen: Seen::nothing(place.generation),
-            _lock: None,
-            presence: Mutex::new(None),
-            lease,
-            lost: watch::Sender::new(false),
-            plant: self.0.plant,
-        }));
-        store.saw(place.master, place.seq);
-        Ok(store)
+        let inner = place.inner(engine, logs, lease);
+        Ok(Self(Arc::new(Inner { plant: self.0.plant, ..inner })))
     }
 
     /// Whether events that follow this clock are gone. For tests.
@@ -545,6 +515,27 @@ impl From<EngineError> for NotTaken {
 }
 
 impl Place {
+    /// A store in this place, which nothing else holds.
+    fn inner(self, engine: Arc<dyn Engine>, logs: LogStore, lease: Duration) -> Inner {
+        let seen = Seen::nothing(self.generation);
+        seen.saw(self.master, self.seq);
+        Inner {
+            engine,
+            ids: self.ids,
+            master: self.master,
+            epoch: self.epoch,
+            generation: self.generation,
+            logs,
+            metrics: WriterMetrics::default(),
+            seen,
+            _lock: None,
+            presence: Mutex::new(None),
+            lease,
+            lost: watch::Sender::new(false),
+            plant: Plant::Nothing,
+        }
+    }
+
     /// Takes the master's row, again while others that start at the same moment are faster.
     async fn take(
         engine: &dyn Engine,
