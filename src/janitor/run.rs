@@ -15,7 +15,9 @@ use super::policy::{Verdict, Walk};
 /// Builds that one read looks at.
 const PAGE: u64 = 250;
 /// Builds that one transaction removes. A write that comes meanwhile waits for it.
-const STEP: usize = 10;
+const STEP: usize = 3;
+/// How many times as long as a transaction the pause after it is: so much more of the writer's time is left to builds.
+const PAUSES: u32 = 3;
 /// The longest pause after a transaction.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -132,7 +134,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// One transaction, then a pause of the same length: at least half of the writer's time is left to builds.
+    /// One transaction, then a pause.
     async fn step(&self, what: Remove) -> Result<Removed, DataError> {
         if self.dry_run {
             return Ok(Removed::default());
@@ -140,7 +142,7 @@ impl Work<'_> {
         let begun = Instant::now();
         let removed = self.data.remove(Remove { at: self.data.now(), ..what }).await?;
         (self.told)(&removed);
-        sleep(begun.elapsed().min(LONGEST_PAUSE)).await;
+        pause_after(begun).await;
         Ok(removed)
     }
 
@@ -187,6 +189,10 @@ impl Work<'_> {
     }
 }
 
+async fn pause_after(begun: Instant) {
+    sleep((begun.elapsed() * PAUSES).min(LONGEST_PAUSE)).await;
+}
+
 /// Removes the text of logs that are gone, in pieces with pauses. Answers of how many.
 pub async fn sweep(data: &Retention) -> Result<u64, DataError> {
     let mut logs = 0;
@@ -197,6 +203,6 @@ pub async fn sweep(data: &Retention) -> Result<u64, DataError> {
         if !more {
             return Ok(logs);
         }
-        sleep(begun.elapsed().min(LONGEST_PAUSE)).await;
+        pause_after(begun).await;
     }
 }

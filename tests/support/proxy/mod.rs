@@ -259,7 +259,8 @@ impl Lane<'_> {
         let Some(rate) = self.settings.borrow().bytes_per_second else {
             return to.write_all(bytes).await.ok();
         };
-        let piece = usize::try_from(rate / 20).unwrap_or(PIECE).clamp(1, PIECE);
+        // Small, so that connections share the line as packets do.
+        let piece = usize::try_from(rate / 500).unwrap_or(PIECE).clamp(1, PIECE);
         for piece in bytes.chunks(piece) {
             let passes = {
                 let mut free =

@@ -117,7 +117,11 @@ impl Server for Postgres {
     const DIALECT: Dialect = SQL;
     const BEGIN_READ: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
     const BEGIN_WRITE: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-    const WAS_FILLED: &'static [&'static str] = &["SET statement_timeout = 0", "VACUUM (ANALYZE)"];
+    // Of its own tables: the database may have others, whose owners may hold them.
+    const WAS_FILLED: &'static [&'static str] = &[
+        "SET statement_timeout = 0",
+        "VACUUM (ANALYZE) builds, steps, logs, build_properties, buildrequests, buildsets, buildset_sourcestamps, changes, sourcestamps",
+    ];
     const SUM: (&'static str, &'static str) = ("coalesce(sum(", "), 0)::bigint");
 
     const NOW: &'static str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";

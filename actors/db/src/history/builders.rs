@@ -1,5 +1,6 @@
 //! The builds of each builder that its row shows, however old.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,8 +13,6 @@ use crate::rows::load;
 use crate::schema::BUILDS;
 
 type Read<T> = Result<T, EngineError>;
-
-const BOTH: [Verdict; 2] = [Verdict::Good, Verdict::Broken];
 
 fn codes(verdict: Verdict) -> [Results; 2] {
     match verdict {
@@ -89,31 +88,27 @@ async fn recent(tx: &mut dyn ReadTx, builder: BuilderId, results: Option<Results
 }
 
 /// What precedes the recent builds: looked at only if these do not say where their streak began.
+///
+/// No number is bounded on both sides: of two such bounds SQLite makes so much that it walks all builds of the builder.
 async fn before(tx: &mut dyn ReadTx, builder: BuilderId, recent: &[Arc<Build>]) -> Read<Before> {
     let says: Vec<Verdict> = recent.iter().filter_map(|b| verdict(b.results)).collect();
     if says.windows(2).any(|pair| pair[0] != pair[1]) {
         return Ok(Before::Unknown);
     }
     let oldest = recent.last().map_or(i64::MAX, |b| b.number);
-    let mut last: Option<(i64, Verdict)> = None;
-    let mut ends: HashMap<bool, i64> = HashMap::new();
-    for verdict in BOTH {
-        let number = newest_of(tx, builder, verdict, oldest).await?;
-        ends.insert(verdict == Verdict::Good, number.unwrap_or(0));
-        if let Some(number) = number
-            && last.is_none_or(|(newest, _)| number > newest)
-        {
-            last = Some((number, verdict));
-        }
-    }
-    let Some((_, verdict)) = last else { return Ok(Before::Nothing) };
-    let other = ends.get(&(verdict != Verdict::Good)).copied().unwrap_or(0);
+    let good = newest_of(tx, builder, Verdict::Good, oldest).await?;
+    let broken = newest_of(tx, builder, Verdict::Broken, oldest).await?;
+    let (verdict, after) = match good.cmp(&broken) {
+        Ordering::Greater => (Verdict::Good, broken.unwrap_or(0)),
+        Ordering::Less => (Verdict::Broken, good.unwrap_or(0)),
+        Ordering::Equal => return Ok(Before::Nothing),
+    };
     let (mut count, mut since) = (0, None);
     for results in codes(verdict) {
-        let row = of(builder, Some(results))
-            .filter(Cond::is("number", Gt, other))
-            .filter(Cond::is("number", Lt, oldest));
-        count += tx.count(&row.clone().limit(LONGEST_STREAK)).await?;
+        let row = of(builder, Some(results)).filter(Cond::is("number", Gt, after));
+        let among_recent = recent.iter().filter(|b| b.results == Some(results)).count() as u64;
+        let counted = tx.count(&row.clone().limit(LONGEST_STREAK + among_recent)).await?;
+        count += counted.saturating_sub(among_recent);
         let first = load::<Build>(tx, &row.order("number", false).limit(1)).await?;
         let first = first.first().map(|b| (b.number, b.id));
         since = [since, first].into_iter().flatten().min();

@@ -19,12 +19,12 @@ use crate::messages::*;
 use crate::store::Store;
 
 /// So much text may wait to be stored.
-const ROOM: usize = 32 * 1024 * 1024;
+const ROOM: usize = 16 * 1024 * 1024;
 /// Past that, a log of which no more than this waits is let in all the same: a loud one does not hold up the others.
 const SMALL: usize = 16 * 1024;
 /// How much text is stored in one transaction: as much as can be stored in [`AIM`], within these bounds. So a slow store is not given what it
 /// cannot take in time, and what others have to say waits for one small transaction only.
-const PORTIONS: (usize, usize) = (256 * 1024, 8 * 1024 * 1024);
+const PORTIONS: (usize, usize) = (256 * 1024, 4 * 1024 * 1024);
 const AIM: Duration = Duration::from_millis(100);
 /// How often growing logs are stored.
 const TICK: Duration = Duration::from_millis(100);
@@ -98,6 +98,8 @@ pub struct LogWriter {
     flushing: bool,
     /// How much text the next transaction takes.
     portion: usize,
+    /// A slow store is given what is small and what is loud by turns, so that the one does not wait for both: the loud are next.
+    turn_of_loud: bool,
     loading: bool,
     ticking: bool,
     failed: Option<Batch>,
@@ -132,6 +134,7 @@ impl LogWriter {
             fragments: 0,
             flushing: false,
             portion: PORTIONS.0,
+            turn_of_loud: false,
             loading: false,
             ticking: false,
             failed: None,
@@ -399,7 +402,17 @@ impl LogWriter {
         let mut dirty: Vec<(usize, LogId)> =
             self.dirty.drain().filter_map(|id| Some((waiting(self.logs.get(&id)?), id))).collect();
         dirty.sort_unstable();
-        for (_, id) in dirty {
+        let is_loud = |(waits, _): &(usize, LogId)| *waits > SMALL;
+        let mixed = dirty.first().is_some_and(|it| !is_loud(it)) && dirty.last().is_some_and(is_loud);
+        let in_turn = mixed && self.portion == PORTIONS.0;
+        self.turn_of_loud = in_turn && !self.turn_of_loud;
+        for it in dirty {
+            let id = it.1;
+            if in_turn && is_loud(&it) == self.turn_of_loud {
+                self.ready = true;
+                self.dirty.insert(id);
+                continue;
+            }
             let Some(log) = self.logs.get_mut(&id) else { continue };
             let mut room = self.portion.saturating_sub(batch.bytes);
             let fits = log.assembly.sealed.iter().take_while(|sealed| {

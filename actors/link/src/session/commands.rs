@@ -237,25 +237,21 @@ impl Entry {
     /// Says in all its logs how far they go.
     fn mark_lost(&mut self, why: &str) -> NewOutput {
         let mut new = self.give_up();
-        let upto = |sources: &[Source]| {
-            let received = self.arrivals.received().iter();
-            let known = received.filter(|(source, _)| sources.contains(source));
-            known.map(|(source, bytes)| (name_of(source), *bytes)).collect::<Vec<_>>()
+        // Nothing has come of any of them: then the first of them stands for all.
+        let incomplete = |sources: &[Source]| {
+            let received = self.arrivals.received().iter().filter(|(source, _)| sources.contains(source));
+            let mut upto: Vec<_> = received.map(|(source, bytes)| (name_of(source), *bytes)).collect();
+            if upto.is_empty() {
+                upto.extend(sources.first().map(|source| (name_of(source), 0)));
+            }
+            log_words::incomplete(&upto, why)
         };
         let mut words = Vec::new();
         if let Some(log) = self.stdio {
-            let mut upto = upto(&[Source::Stdout, Source::Stderr]);
-            if upto.is_empty() {
-                upto.push((name_of(&Source::Stdout), 0));
-            }
-            words.push((log, LogStream::Header, log_words::incomplete(&upto, why)));
+            words.push((log, LogStream::Header, incomplete(&[Source::Stdout, Source::Stderr])));
         }
         for (name, log) in &self.logs {
-            let mut upto = upto(&[Source::File(name.as_str().into())]);
-            if upto.is_empty() {
-                upto.push((name.clone(), 0));
-            }
-            words.push((*log, LogStream::Plain, log_words::incomplete(&upto, why)));
+            words.push((*log, LogStream::Plain, incomplete(&[Source::File(name.as_str().into())])));
         }
         for (log, stream, text) in words {
             new = self.words(log, stream, text + "\n").or(new);

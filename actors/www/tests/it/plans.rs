@@ -220,8 +220,23 @@ fn fault_of_sqlite(text: &str, plan: &[String]) -> Option<&'static str> {
         if line.contains("TEMP B-TREE FOR ORDER BY") && paged {
             return Some("it sorts everything that fits for one page");
         }
+        // What one build has is little.
+        let within_much = paged && line.starts_with("SEARCH ") && !line.contains("(buildid=?");
+        if within_much && compared(text).any(|column| !line.contains(&format!("{column}=?"))) {
+            return Some("it reads rows that do not fit");
+        }
     }
     None
+}
+
+/// The columns that a statement compares with one value. Not `complete`: the few rows that are not stand at the end of any index.
+fn compared(text: &str) -> impl Iterator<Item = &str> {
+    let conditions = text.split(" WHERE ").nth(1).unwrap_or("");
+    let conditions =
+        conditions.split(" ORDER BY ").next().unwrap_or("").split(" LIMIT ").next().unwrap_or("");
+    let columns =
+        conditions.split(" AND ").filter_map(|it| it.trim().strip_suffix("\" = ?")?.strip_prefix('"'));
+    columns.filter(|column| *column != "complete")
 }
 
 /// Likewise PostgreSQL, which is asked with scans of whole tables forbidden: one that is left has no other way.
