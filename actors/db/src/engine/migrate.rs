@@ -3,15 +3,23 @@
 //! On SQLite and PostgreSQL a step is one transaction. MariaDB commits each statement that changes tables by itself; there each
 //! statement does no harm when it is repeated, and a step that was broken off is done again from its beginning.
 
+use std::time::Duration;
+
 use sqlx::migrate::{Migration as Step, MigrationType, Migrator};
 use sqlx::mysql::MySqlConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Executor, SqlStr};
+use tokio::time::Instant;
 
 use super::EngineError;
 use super::{mariadb, postgres};
 use crate::options::DatabaseOptions;
+
+/// How long a process waits until another has migrated the database, and how often it looks.
+const LOCK_WITHIN: Duration = Duration::from_secs(24 * 3600);
+const LOCK_AGAIN: Duration = Duration::from_millis(200);
+const LOCKED: &str = "another process migrates the database, and has done so for a day";
 
 /// Migrations: number, name, text. Append only.
 pub type Migrations = [(i64, &'static str, &'static str)];
@@ -117,7 +125,9 @@ fn migrator(known: &Migrations, stall: &str) -> Migrator {
         let text = rehearsal::cut(*n, sql, stall).unwrap_or_else(|| SqlStr::from_static(sql));
         Step::new(*n, (*name).into(), MigrationType::Simple, text, false)
     };
-    Migrator::with_migrations(known.iter().map(step).collect())
+    let mut migrator = Migrator::with_migrations(known.iter().map(step).collect());
+    migrator.set_locking(false); // SQLx's lock is one for all schemas of a database; ours are below
+    migrator
 }
 
 /// Rehearsing kills, in debug builds alone: `GREENROOM_REHEARSE_KILL=STEP:STATEMENTS` sends only so many statements of that step, and then
@@ -214,9 +224,29 @@ pub async fn postgres(options: &DatabaseOptions, upto: Upto) -> Result<Migrated,
         let why = format!("the database's encoding is {encoding}, it must be UTF8");
         return Err(EngineError::Rejected(why).into());
     }
-    let done = postgres_up(&mut connection, POSTGRES, upto).await;
-    connection.close().await.ok(); // and with it the migrator's lock, also after a failure
+    let done = postgres_alone(&mut connection, upto).await;
+    connection.close().await.ok(); // and with it the lock, also after a failure
     done
+}
+
+/// Under a lock that is asked for again and again: waiting for it has no other bound than that of [`LOCK_WITHIN`], while a
+/// statement of a step may wait for others' locks for `lock-timeout` only.
+async fn postgres_alone(connection: &mut PgConnection, upto: Upto) -> Result<Migrated, SchemaError> {
+    let lock = "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || '.schema', 7246))";
+    let begun = Instant::now();
+    let mut told = false;
+    while !upto.dry_run
+        && !sqlx::query_scalar::<_, bool>(lock).fetch_one(&mut *connection).await.map_err(unavailable)?
+    {
+        if begun.elapsed() > LOCK_WITHIN {
+            return Err(unavailable(LOCKED));
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!("another process migrates the database: this one waits for it");
+        }
+        tokio::time::sleep(LOCK_AGAIN).await;
+    }
+    postgres_up(connection, POSTGRES, upto).await
 }
 
 /// Migrates a MariaDB database.
@@ -243,9 +273,11 @@ pub async fn mariadb_settled(
     upto: Upto,
 ) -> Result<Migrated, SchemaError> {
     if !upto.dry_run {
-        let lock = "SELECT GET_LOCK(CONCAT('greenroom-schema.', SHA1(DATABASE())), 86400)";
-        let _: Option<i64> =
-            sqlx::query_scalar(lock).fetch_one(&mut *connection).await.map_err(unavailable)?;
+        let lock = "SELECT GET_LOCK(CONCAT('greenroom-schema.', SHA1(DATABASE())), ?)";
+        let lock = sqlx::query_scalar::<_, Option<i64>>(lock).bind(LOCK_WITHIN.as_secs());
+        if lock.fetch_one(&mut *connection).await.map_err(unavailable)? != Some(1) {
+            return Err(unavailable(LOCKED));
+        }
         let marks = "SELECT count(*) FROM information_schema.tables \
             WHERE table_schema = database() AND table_name = '_sqlx_migrations'";
         let exists: i64 = sqlx::query_scalar(marks).fetch_one(&mut *connection).await.map_err(unavailable)?;

@@ -1,6 +1,8 @@
 //! Schemas of servers: killed at any statement and run again, told beforehand, stopped on the way, newer ones refused.
 
-use greenroom_db::{OpenError, Store, Upto, migrate, migrate_to};
+use std::time::Duration;
+
+use greenroom_db::{DatabaseOptions, OpenError, Store, Upto, migrate, migrate_to};
 use greenroom_model::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, PgConnection, Row};
 
@@ -135,4 +137,24 @@ async fn two_migrators_at_once_do_it_once() {
         let newest = answers.iter().map(|a| a.as_ref().unwrap().1).max().unwrap();
         assert_eq!(migrate(url.as_str(), dir.path()).await.unwrap(), (newest, newest), "{answers:?}");
     }
+}
+
+/// However long another takes: `lock-timeout` is for single statements.
+#[actix_rt::test]
+async fn a_migrator_waits_for_another() {
+    let url = fresh("postgres");
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    other
+        .execute("SELECT pg_advisory_lock(hashtextextended(current_schema() || '.schema', 7246))")
+        .await
+        .unwrap();
+    let lock_timeout = Duration::from_millis(10);
+    let options = DatabaseOptions { lock_timeout, ..url.as_str().into() };
+    let dir = dir();
+    let mut waiting = Box::pin(migrate(options, dir.path()));
+    let early = tokio::time::timeout(30 * lock_timeout, &mut waiting).await;
+    assert!(early.is_err(), "{early:?}");
+    other.close().await.unwrap();
+    let (before, after) = waiting.await.unwrap();
+    assert!(before == 0 && after > 0);
 }
