@@ -249,6 +249,22 @@ pub trait ReadTx: Send {
     async fn select(&mut self, select: &Select) -> Result<Vec<Row>, EngineError>;
     /// How many rows there are without order and offset, counted up to the limit if there is one.
     async fn count(&mut self, select: &Select) -> Result<u64, EngineError>;
+    /// The rows of several selections of one table, together in no order: of hundreds it takes a few statements.
+    async fn select_each(&mut self, selects: &[Select]) -> Result<Vec<Row>, EngineError> {
+        let mut rows = Vec::new();
+        for select in selects {
+            rows.extend(self.select(select).await?);
+        }
+        Ok(rows)
+    }
+    /// [`count`](ReadTx::count) of each of several selections of one table, which have a limit.
+    async fn count_each(&mut self, selects: &[Select]) -> Result<Vec<u64>, EngineError> {
+        let mut counts = Vec::with_capacity(selects.len());
+        for select in selects {
+            counts.push(self.count(select).await?);
+        }
+        Ok(counts)
+    }
     /// The largest value of a column.
     async fn max(
         &mut self,

@@ -36,7 +36,9 @@ impl Statement {
     /// used however small the table is.
     pub fn after<'v>(&'v self, dialect: Dialect, before: &str, short: bool) -> Sql<'v> {
         let text = match self.text.split_once(" LIMIT ") {
-            Some((rest, page)) if short && page.contains("OFFSET") => format!("{rest} LIMIT 1 OFFSET 0"),
+            Some((rest, page)) if short && page.contains("OFFSET") && !page.contains(" AS part") => {
+                format!("{rest} LIMIT 1 OFFSET 0")
+            }
             _ => self.text.clone(),
         };
         let mut sql = Sql::new(dialect, &PLAN, &format!("{before}{text}"));

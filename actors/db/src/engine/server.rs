@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::gate::Gate;
 use super::replica::ReplicaLink;
-use super::sql::{Dialect, Sql};
+use super::sql::{COUNTED, Dialect, EACH, Sql, counts};
 use super::*;
 use crate::schema::MASTER_HEADS;
 
@@ -311,6 +311,12 @@ impl<DB: Server> Tx<DB> {
         self.run(|c| DB::execute(c, query)).await
     }
 
+    /// What a statement gives, as rows of a table.
+    async fn rows(&mut self, table: &Table, sql: Sql<'_>) -> Result<Vec<Row>, EngineError> {
+        let rows = self.fetch(sql).await?;
+        rows.iter().map(|row| DB::read_row(table, row).map_err(|error| told::<DB>(&error).0)).collect()
+    }
+
     async fn number(&mut self, sql: Sql<'_>) -> Result<Option<i64>, EngineError> {
         let rows = self.fetch(sql).await?;
         let row = rows.first().ok_or_else(|| EngineError::Damaged("an aggregate gave no row".into()))?;
@@ -352,8 +358,25 @@ impl<DB: Server> Drop for Tx<DB> {
 #[async_trait]
 impl<DB: Server> ReadTx for Tx<DB> {
     async fn select(&mut self, select: &Select) -> Result<Vec<Row>, EngineError> {
-        let rows = self.fetch(Sql::select(DB::DIALECT, select)).await?;
-        rows.iter().map(|row| DB::read_row(select.table, row).map_err(|error| told::<DB>(&error).0)).collect()
+        self.rows(select.table, Sql::select(DB::DIALECT, select)).await
+    }
+
+    async fn select_each(&mut self, selects: &[Select]) -> Result<Vec<Row>, EngineError> {
+        let mut all = Vec::new();
+        for piece in selects.chunks(EACH) {
+            let table = piece[0].table;
+            all.extend(self.rows(table, Sql::select_each(DB::DIALECT, table, piece)).await?);
+        }
+        Ok(all)
+    }
+
+    async fn count_each(&mut self, selects: &[Select]) -> Result<Vec<u64>, EngineError> {
+        let mut all = Vec::with_capacity(selects.len());
+        for piece in selects.chunks(EACH) {
+            let rows = self.rows(&COUNTED, Sql::count_each(DB::DIALECT, piece[0].table, piece)).await?;
+            all.extend(counts(rows, piece.len()));
+        }
+        Ok(all)
     }
 
     async fn count(&mut self, select: &Select) -> Result<u64, EngineError> {

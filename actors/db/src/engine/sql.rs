@@ -10,6 +10,31 @@ pub enum Dialect {
     MariaDb,
 }
 
+/// How many selections one statement is made of: SQLite takes 500.
+pub const EACH: usize = 64;
+
+/// The rows of [`Sql::count_each`].
+pub static COUNTED: Table = Table {
+    name: "counted",
+    columns: &[("place", ColumnType::Int), ("count", ColumnType::Int)],
+    key: 1,
+    unique: &[],
+    indexes: &[],
+};
+
+/// The counts of so many selections by their places.
+pub fn counts(rows: Vec<Row>, selections: usize) -> Vec<u64> {
+    let mut counts = vec![0; selections];
+    for row in rows {
+        if let [Value::Int(place), Value::Int(count)] = row[..]
+            && let Some(at) = usize::try_from(place).ok().and_then(|place| counts.get_mut(place))
+        {
+            *at = u64::try_from(count).unwrap_or(0);
+        }
+    }
+    counts
+}
+
 /// What stands for a placeholder.
 pub enum Bound<'v> {
     One(&'v Value, ColumnType),
@@ -60,6 +85,35 @@ impl<'v> Sql<'v> {
         };
         let mut sql = Self::new(dialect, select.table, "SELECT count(*) FROM (SELECT 1 AS one FROM ");
         sql.name(select.table.name).filter(&select.conds).push(&format!(" LIMIT {limit}) AS counted"));
+        sql
+    }
+
+    /// The rows of several selections of one table, together. The table is that of the first.
+    pub fn select_each(dialect: Dialect, table: &'static Table, selects: &'v [Select]) -> Self {
+        let mut sql = Self::new(dialect, table, "");
+        for (i, select) in selects.iter().enumerate() {
+            sql.push(if i > 0 { " UNION ALL " } else { "" }).push("SELECT ").columns().push(" FROM (SELECT ");
+            sql.columns()
+                .push(" FROM ")
+                .name(table.name)
+                .filter(&select.conds)
+                .page(select)
+                .push(") AS part");
+        }
+        sql
+    }
+
+    /// The place of each selection and how many rows it has, counted up to its limit ([`COUNTED`]).
+    pub fn count_each(dialect: Dialect, table: &'static Table, selects: &'v [Select]) -> Self {
+        let mut sql = Self::new(dialect, table, "");
+        for (i, select) in selects.iter().enumerate() {
+            let limit = select.limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(i64::MAX);
+            // As a sum, for a number alone would be of another type than the count on some servers.
+            sql.push(if i > 0 { " UNION ALL " } else { "" })
+                .push(&format!("SELECT 0 * count(*) + {i}, count(*) "));
+            sql.push("FROM (SELECT 1 AS one FROM ").name(table.name).filter(&select.conds);
+            sql.push(&format!(" LIMIT {limit}) AS counted"));
+        }
         sql
     }
 

@@ -13,7 +13,7 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, Row as _, Sqlite as Db, Transaction};
 
 use super::migrate::{self, Migrated, Migrations, SchemaError, Upto};
-use super::sql::{Bound, Dialect, Sql};
+use super::sql::{Bound, COUNTED, Dialect, EACH, Sql, counts};
 use super::*;
 
 const SQL: Dialect = Dialect::Sqlite;
@@ -208,6 +208,28 @@ impl ReadTx for SqliteTx {
     async fn select(&mut self, select: &Select) -> Result<Vec<Row>, EngineError> {
         let rows = query(Sql::select(SQL, select)).fetch_all(&mut *self.0).await?;
         rows.iter().map(|row| read_row(select.table, row)).collect()
+    }
+
+    async fn select_each(&mut self, selects: &[Select]) -> Result<Vec<Row>, EngineError> {
+        let mut all = Vec::new();
+        for piece in selects.chunks(EACH) {
+            let table = piece[0].table;
+            let rows = query(Sql::select_each(SQL, table, piece)).fetch_all(&mut *self.0).await?;
+            for row in &rows {
+                all.push(read_row(table, row)?);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn count_each(&mut self, selects: &[Select]) -> Result<Vec<u64>, EngineError> {
+        let mut all = Vec::with_capacity(selects.len());
+        for piece in selects.chunks(EACH) {
+            let rows = query(Sql::count_each(SQL, piece[0].table, piece)).fetch_all(&mut *self.0).await?;
+            let rows = rows.iter().map(|row| read_row(&COUNTED, row)).collect::<Result<_, _>>()?;
+            all.extend(counts(rows, piece.len()));
+        }
+        Ok(all)
     }
 
     async fn count(&mut self, select: &Select) -> Result<u64, EngineError> {

@@ -1,7 +1,7 @@
 //! The builds of each builder that its row shows, however old.
 
-use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use greenroom_model::*;
@@ -9,7 +9,7 @@ use greenroom_model::*;
 use super::*;
 use crate::engine::Comparison::{Gt, Lt};
 use crate::engine::{Cond, Select};
-use crate::rows::load;
+use crate::rows::{load, load_each};
 use crate::schema::BUILDS;
 
 type Read<T> = Result<T, EngineError>;
@@ -33,31 +33,33 @@ pub async fn all(
     builders: &[BuilderId],
     running: &[Arc<Build>],
 ) -> Read<Vec<BuilderHistory>> {
-    let mut found = Vec::with_capacity(builders.len());
-    for builder in builders {
-        let recent = recent(tx, *builder, None).await?;
-        let whole = recent.len() < RECENT_OF_BUILDER;
-        let successes = match whole || recent.iter().all(|b| b.results == Some(Results::Success)) {
-            true => recent.iter().filter(|b| b.results == Some(Results::Success)).cloned().collect(),
-            false => self::recent(tx, *builder, Some(Results::Success)).await?,
+    let mut recent = recent(tx, builders, None).await?;
+    let succeeded = |builds: &[Arc<Build>]| builds.iter().all(|b| b.results == Some(Results::Success));
+    let hidden = recent.iter().filter(|(_, it)| it.len() == RECENT_OF_BUILDER && !succeeded(it));
+    let hidden: Vec<BuilderId> = hidden.map(|(builder, _)| *builder).collect();
+    let mut successes = self::recent(tx, &hidden, Some(Results::Success)).await?;
+    let hidden: HashSet<BuilderId> = hidden.into_iter().collect();
+    let before = before(tx, &recent).await?;
+    let shown = recent.values().flatten().chain(running.iter().filter(|b| builders.contains(&b.builder)));
+    let sources = sources(tx, &shown.cloned().collect::<Vec<_>>()).await?;
+    let history = |builder: &BuilderId| {
+        let recent = recent.remove(builder).unwrap_or_default();
+        let success = |b: &&Arc<Build>| b.results == Some(Results::Success);
+        let successes = match hidden.contains(builder) {
+            true => successes.remove(builder).unwrap_or_default(),
+            false => recent.iter().filter(success).cloned().collect(),
         };
-        let before = if whole { Before::Nothing } else { before(tx, *builder, &recent).await? };
         let mut running: Vec<_> = running.iter().filter(|b| b.builder == *builder).cloned().collect();
         running.sort_unstable_by_key(|b| b.number);
-        found.push((*builder, recent, running, successes, before));
-    }
-    let builds: Vec<_> = found.iter().flat_map(|f| f.1.iter().chain(&f.2)).cloned().collect();
-    let sources = sources(tx, &builds).await?;
-    Ok(found
-        .into_iter()
-        .map(|(builder, recent, running, successes, before)| BuilderHistory {
-            builder,
+        BuilderHistory {
+            builder: *builder,
+            before: before.get(builder).copied().unwrap_or(Before::Nothing),
             recent: with_sources(recent, &sources),
             running: with_sources(running, &sources),
             successes: successes.iter().map(|b| (b.number, took(b))).collect(),
-            before,
-        })
-        .collect())
+        }
+    };
+    Ok(builders.iter().map(history).collect())
 }
 
 fn with_sources(
@@ -82,53 +84,96 @@ fn of(builder: BuilderId, results: Option<Results>) -> Select {
     }
 }
 
-/// The last finished builds of a builder.
-async fn recent(tx: &mut dyn ReadTx, builder: BuilderId, results: Option<Results>) -> Read<Vec<Arc<Build>>> {
-    load(tx, &of(builder, results).order("number", true).limit(RECENT_OF_BUILDER as u64)).await
+/// The last finished builds of builders, newest first.
+async fn recent(
+    tx: &mut dyn ReadTx,
+    builders: &[BuilderId],
+    results: Option<Results>,
+) -> Read<HashMap<BuilderId, Vec<Arc<Build>>>> {
+    let last = |b: &BuilderId| of(*b, results).order("number", true).limit(RECENT_OF_BUILDER as u64);
+    let mut found: HashMap<_, Vec<_>> = HashMap::new();
+    for build in load_each::<Build>(tx, &builders.iter().map(last).collect::<Vec<_>>()).await? {
+        found.entry(build.builder).or_default().push(build);
+    }
+    found.values_mut().for_each(|builds| builds.sort_unstable_by_key(|b| Reverse(b.number)));
+    Ok(found)
 }
 
 /// What precedes the recent builds: looked at only if these do not say where their streak began.
 ///
 /// No number is bounded on both sides: of two such bounds SQLite makes so much that it walks all builds of the builder.
-async fn before(tx: &mut dyn ReadTx, builder: BuilderId, recent: &[Arc<Build>]) -> Read<Before> {
-    let says: Vec<Verdict> = recent.iter().filter_map(|b| verdict(b.results)).collect();
-    if says.windows(2).any(|pair| pair[0] != pair[1]) {
-        return Ok(Before::Unknown);
+async fn before(
+    tx: &mut dyn ReadTx,
+    recent: &HashMap<BuilderId, Vec<Arc<Build>>>,
+) -> Read<HashMap<BuilderId, Before>> {
+    let mut found = HashMap::new();
+    let mut older = Vec::new();
+    for (builder, builds) in recent.iter().filter(|(_, builds)| builds.len() == RECENT_OF_BUILDER) {
+        let says: Vec<Verdict> = builds.iter().filter_map(|b| verdict(b.results)).collect();
+        if says.windows(2).any(|pair| pair[0] != pair[1]) {
+            found.insert(*builder, Before::Unknown);
+        } else if let Some(oldest) = builds.last() {
+            older.push((*builder, oldest.number));
+        }
     }
-    let oldest = recent.last().map_or(i64::MAX, |b| b.number);
-    let good = newest_of(tx, builder, Verdict::Good, oldest).await?;
-    let broken = newest_of(tx, builder, Verdict::Broken, oldest).await?;
-    let (verdict, after) = match good.cmp(&broken) {
-        Ordering::Greater => (Verdict::Good, broken.unwrap_or(0)),
-        Ordering::Less => (Verdict::Broken, good.unwrap_or(0)),
-        Ordering::Equal => return Ok(Before::Nothing),
-    };
-    let (mut count, mut since) = (0, None);
-    for results in codes(verdict) {
-        let row = of(builder, Some(results)).filter(Cond::is("number", Gt, after));
-        let among_recent = recent.iter().filter(|b| b.results == Some(results)).count() as u64;
-        let counted = tx.count(&row.clone().limit(LONGEST_STREAK + among_recent)).await?;
-        count += counted.saturating_sub(among_recent);
-        let first = load::<Build>(tx, &row.order("number", false).limit(1)).await?;
-        let first = first.first().map(|b| (b.number, b.id));
-        since = [since, first].into_iter().flatten().min();
+    let newest = newest(tx, &older).await?;
+    let streaks = newest.into_iter().filter_map(|(builder, [good, broken])| match good.cmp(&broken) {
+        Ordering::Greater => Some((builder, Verdict::Good, broken)),
+        Ordering::Less => Some((builder, Verdict::Broken, good)),
+        Ordering::Equal => None,
+    });
+    for (builder, streak) in self::streaks(tx, recent, streaks.collect()).await? {
+        found.insert(builder, Before::Row(streak));
     }
-    let streak = since.map(|since| Streak { verdict, count: count.min(LONGEST_STREAK), since });
-    Ok(streak.map_or(Before::Nothing, Before::Row))
+    Ok(found)
 }
 
-/// The number of the newest build before `below` that says this.
-async fn newest_of(
-    tx: &mut dyn ReadTx,
-    builder: BuilderId,
-    verdict: Verdict,
-    below: i64,
-) -> Read<Option<i64>> {
-    let mut newest = None;
-    for results in codes(verdict) {
-        let select = of(builder, Some(results)).filter(Cond::is("number", Lt, below));
-        let found = load::<Build>(tx, &select.order("number", true).limit(1)).await?;
-        newest = newest.max(found.first().map(|b| b.number));
+/// The numbers of the newest builds that say good and broken, before a number each; 0: there is none.
+async fn newest(tx: &mut dyn ReadTx, before: &[(BuilderId, i64)]) -> Read<HashMap<BuilderId, [i64; 2]>> {
+    let codes = [codes(Verdict::Good), codes(Verdict::Broken)].concat();
+    let last = |(builder, number): &(BuilderId, i64), results| {
+        of(*builder, Some(results)).filter(Cond::is("number", Lt, *number)).order("number", true).limit(1)
+    };
+    let selects: Vec<_> = before.iter().flat_map(|it| codes.iter().map(|code| last(it, *code))).collect();
+    let mut found: HashMap<_, [i64; 2]> = HashMap::new();
+    for build in load_each::<Build>(tx, &selects).await? {
+        let at = usize::from(verdict(build.results) == Some(Verdict::Broken));
+        let numbers = found.entry(build.builder).or_default();
+        numbers[at] = numbers[at].max(build.number);
     }
-    Ok(newest)
+    Ok(found)
+}
+
+/// The builds that say the same, from after a number to before the recent ones.
+async fn streaks(
+    tx: &mut dyn ReadTx,
+    recent: &HashMap<BuilderId, Vec<Arc<Build>>>,
+    wanted: Vec<(BuilderId, Verdict, i64)>,
+) -> Read<Vec<(BuilderId, Streak)>> {
+    let mut counted = Vec::new();
+    for (builder, verdict, after) in &wanted {
+        for results in codes(*verdict) {
+            let all = of(*builder, Some(results)).filter(Cond::is("number", Gt, *after));
+            let builds = recent.get(builder).into_iter().flatten();
+            let among_recent = builds.filter(|b| b.results == Some(results)).count() as u64;
+            counted.push((*builder, among_recent, all));
+        }
+    }
+    let limited: Vec<_> =
+        counted.iter().map(|(_, recent, all)| all.clone().limit(LONGEST_STREAK + recent)).collect();
+    let mut counts: HashMap<BuilderId, u64> = HashMap::new();
+    for ((builder, recent, _), count) in counted.iter().zip(tx.count_each(&limited).await?) {
+        *counts.entry(*builder).or_default() += count.saturating_sub(*recent);
+    }
+    let firsts: Vec<_> = counted.into_iter().map(|(.., all)| all.order("number", false).limit(1)).collect();
+    let mut since: HashMap<BuilderId, (i64, BuildId)> = HashMap::new();
+    for build in load_each::<Build>(tx, &firsts).await? {
+        let first = since.entry(build.builder).or_insert((build.number, build.id));
+        *first = (*first).min((build.number, build.id));
+    }
+    let streak = |(builder, verdict, _): (BuilderId, Verdict, i64)| {
+        let count = counts.get(&builder).map_or(0, |count| (*count).min(LONGEST_STREAK));
+        Some((builder, Streak { verdict, count, since: *since.get(&builder)? }))
+    };
+    Ok(wanted.into_iter().filter_map(streak).collect())
 }

@@ -35,6 +35,15 @@ pub async fn load<E: RowMapped>(tx: &mut dyn ReadTx, select: &Select) -> Result<
     Ok(E::from_rows(rows, tx).await?.into_iter().map(Arc::new).collect())
 }
 
+/// Reads the entities of several selections, together in no order.
+pub async fn load_each<E: RowMapped>(
+    tx: &mut dyn ReadTx,
+    selects: &[Select],
+) -> Result<Vec<Arc<E>>, EngineError> {
+    let rows = tx.select_each(selects).await?;
+    Ok(E::from_rows(rows, tx).await?.into_iter().map(Arc::new).collect())
+}
+
 /// Reads the entities whose column has one of these values, in the order of their ids.
 pub async fn load_where<E: RowMapped>(
     tx: &mut dyn ReadTx,

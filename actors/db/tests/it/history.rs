@@ -13,6 +13,7 @@ both!(
     lists_of_values_are_merged_in_order,
     what_surrounds_a_build_is_found,
     the_console_tells_builds_of_changes,
+    histories_of_many_builders_are_those_of_each,
 );
 
 async fn built(world: &World, builder: i64, results: Results) -> BuildId {
@@ -201,4 +202,98 @@ async fn the_console_tells_builds_of_changes(world: World) {
     assert_eq!(page(ConsoleOf { branches: both, ..of(2) }).await, (vec![(3, 1), (2, 1)], true));
     let repositories = vec!["elsewhere".to_owned()];
     assert_eq!(page(ConsoleOf { repositories, ..of(2) }).await, (vec![], false));
+}
+
+/// What a builder's history says, from the results of all its builds, oldest first: recent numbers, successes, and what precedes them.
+fn history_of(builds: &[(BuildId, Results)]) -> (Vec<i64>, Vec<i64>, Before) {
+    let number = |at: usize| at as i64 + 1;
+    let last = |fits: &dyn Fn(Results) -> bool| {
+        let all = builds.iter().enumerate().rev().filter(|(_, (_, results))| fits(*results));
+        all.map(|(at, _)| number(at)).take(RECENT_OF_BUILDER).collect::<Vec<_>>()
+    };
+    let recent = last(&|_| true);
+    let successes = last(&|results| results == Results::Success);
+    let split = builds.len().saturating_sub(RECENT_OF_BUILDER);
+    let says = |(_, results): &(BuildId, Results)| verdict(Some(*results));
+    let shown: Vec<_> = builds[split..].iter().filter_map(says).collect();
+    if recent.len() == RECENT_OF_BUILDER && shown.iter().any(|verdict| *verdict != shown[0]) {
+        return (recent, successes, Before::Unknown);
+    }
+    let older = builds[..split].iter().enumerate().filter_map(|(at, it)| Some((at, says(it)?)));
+    let older: Vec<_> = older.collect();
+    let Some((_, verdict)) = older.last().copied() else { return (recent, successes, Before::Nothing) };
+    let row: Vec<_> = older.iter().rev().take_while(|(_, says)| *says == verdict).collect();
+    let first = row.last().map_or(0, |(at, _)| *at);
+    let since = (number(first), builds[first].0);
+    (recent, successes, Before::Row(Streak { verdict, count: (row.len() as u64).min(LONGEST_STREAK), since }))
+}
+
+async fn histories_of_many_builders_are_those_of_each(world: World) {
+    use Results::*;
+    let all_of = |parts: &[(usize, Results)]| -> Vec<Results> {
+        parts.iter().flat_map(|(count, results)| vec![*results; *count]).collect()
+    };
+    // More than one statement takes, then all that a streak can be, then any mixture.
+    let mut wanted: Vec<Vec<Results>> = (0..70).map(|n| all_of(&[(n % 3, Success)])).collect();
+    wanted.extend([
+        all_of(&[(20, Success)]),
+        all_of(&[(25, Failure)]),
+        all_of(&[(5, Failure), (25, Success)]),
+        all_of(&[(30, Success), (20, Exception)]),
+        all_of(&[(3, Failure), (2, Success), (2, Cancelled), (4, Warnings), (20, Skipped)]),
+        all_of(&[(3, Cancelled), (20, Retry)]),
+        all_of(&[(1, Failure), (130, Success)]),
+        all_of(&[(2, Success), (1, Exception), (30, Failure), (19, Cancelled), (1, Failure)]),
+    ]);
+    let kinds = [Success, Success, Success, Warnings, Skipped, Failure];
+    wanted.extend((0..4).map(|n| (0..60).map(|at| kinds[(at * (at + n) / 7) % kinds.len()]).collect()));
+    let builder = |n: usize| ConfiguredBuilder {
+        name: format!("b{n}"),
+        workers: vec!["w1".into()],
+        ..Default::default()
+    };
+    let configuration = Configuration {
+        builders: (1..=wanted.len()).map(builder).collect(),
+        workers: vec!["w1".into()],
+        ..Default::default()
+    };
+    world.run(vec![Op::Configure(Box::new(configuration))]).await;
+    let mut made: Vec<Vec<(BuildId, Results)>> = Vec::new();
+    let (mut ops, mut last) = (Vec::new(), 0);
+    for (builder, results) in wanted.into_iter().enumerate() {
+        let ids = results.into_iter().map(|results| {
+            last += 1;
+            (BuildId(last), results)
+        });
+        made.push(ids.collect());
+        for (build, results) in &made[builder] {
+            let request = BuildRequestId(build.0);
+            let mut set = world.new_buildset(&[]);
+            set.id = BuildsetId(build.0);
+            set.requests = vec![(request, BuilderId(builder as i64 + 1))];
+            let state_string = String::new();
+            let properties = Properties::new();
+            let new = NewBuild {
+                id: *build,
+                request,
+                worker: WorkerId(1),
+                state_string: state_string.clone(),
+                properties,
+            };
+            ops.push(Op::AddBuildset(Box::new(set)));
+            ops.push(Op::StartBuild(Box::new(new)));
+            ops.push(Op::FinishBuild { build: *build, results: *results, state_string });
+        }
+    }
+    let now = Timestamp::from_seconds(START);
+    let mut filling = Filling::begin(world.store.clone(), "histories", 1, &[]).await.unwrap();
+    filling.commit(1, &ops.into_iter().map(|op| (now, op)).collect::<Vec<_>>(), now).await.unwrap();
+    let builders: Vec<_> = (1..=made.len()).map(|n| BuilderId(n as i64)).collect();
+    let found = world.read(HistoriesOf { builders: builders.clone() }).await;
+    assert_eq!(found.iter().map(|it| it.builder).collect::<Vec<_>>(), builders);
+    for (found, made) in found.iter().zip(&made) {
+        let recent = found.recent.iter().map(|(build, _)| build.number).collect();
+        let successes = found.successes.iter().map(|(number, _)| *number).collect();
+        assert_eq!((recent, successes, found.before), history_of(made), "{:?}", found.builder);
+    }
 }

@@ -214,6 +214,7 @@ fn fault_of_sqlite(text: &str, plan: &[String]) -> Option<&'static str> {
             && (!paged || text.contains(" WHERE "))
             && !line.contains("CONSTANT ROW")
             && !line.contains("counted")
+            && !line.contains("SCAN part")
         {
             return Some("it walks the table");
         }
