@@ -359,7 +359,11 @@ impl LogWriter {
         }
         let batch = match self.failed.take() {
             Some(batch) => batch,
-            None => self.collect(tails),
+            None => {
+                let batch = self.collect(tails);
+                // Those whose turn it was may have nothing but open lines: then it is the others'.
+                if batch.sealed.is_empty() && self.ready { self.collect(tails) } else { batch }
+            }
         };
         if batch.sealed.is_empty() && batch.segments.is_empty() {
             self.answer_flushes();
