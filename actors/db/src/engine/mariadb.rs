@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySql, Row as _}
 
 use super::gate::{DATABASE, Gate};
 use super::replica::ReplicaLink;
-use super::server::{Kind, Link, Server, Tx, WRITERS, engine};
+use super::server::{Kind, Link, Server, Tx, WRITERS, engine, of_filled};
 use super::sql::{Bound, Dialect, Sql};
 use super::*;
 use crate::options::DatabaseOptions;
@@ -135,10 +135,7 @@ impl Server for MySql {
     const DIALECT: Dialect = SQL;
     const BEGIN_READ: &'static str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
     const BEGIN_WRITE: &'static str = "START TRANSACTION READ WRITE";
-    const WAS_FILLED: &'static [&'static str] = &[
-        "SET max_statement_time = 0",
-        "ANALYZE TABLE builds, steps, logs, build_properties, buildrequests, buildsets, buildset_sourcestamps, changes, sourcestamps",
-    ];
+    const WAS_FILLED: &'static [&'static str] = &["SET max_statement_time = 0", of_filled!("ANALYZE TABLE")];
     const SUM: (&'static str, &'static str) = ("CAST(coalesce(sum(", "), 0) AS SIGNED)");
 
     const NOW: &'static str = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)";

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Postgres, Row as
 
 use super::gate::{DATABASE, Gate};
 use super::replica::ReplicaLink;
-use super::server::{Kind, Link, Server, Tx, WRITERS, engine};
+use super::server::{Kind, Link, Server, Tx, WRITERS, engine, of_filled};
 use super::sql::{Bound, Dialect, Sql};
 use super::*;
 use crate::options::DatabaseOptions;
@@ -117,11 +117,8 @@ impl Server for Postgres {
     const DIALECT: Dialect = SQL;
     const BEGIN_READ: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
     const BEGIN_WRITE: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
-    // Of its own tables: the database may have others, whose owners may hold them.
-    const WAS_FILLED: &'static [&'static str] = &[
-        "SET statement_timeout = 0",
-        "VACUUM (ANALYZE) builds, steps, logs, build_properties, buildrequests, buildsets, buildset_sourcestamps, changes, sourcestamps",
-    ];
+    const WAS_FILLED: &'static [&'static str] =
+        &["SET statement_timeout = 0", of_filled!("VACUUM (ANALYZE)")];
     const SUM: (&'static str, &'static str) = ("coalesce(sum(", "), 0)::bigint");
 
     const NOW: &'static str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";

@@ -31,6 +31,14 @@ pub enum Kind {
     Damaged,
 }
 
+/// A statement about the tables that a filling fills: ours alone, for the database may have others, whose owners may hold them.
+macro_rules! of_filled {
+    ($how:literal) => {
+        concat!($how, " builds, steps, logs, build_properties, buildrequests, buildsets, buildset_sourcestamps, changes, sourcestamps")
+    };
+}
+pub(super) use of_filled;
+
 /// A kind of database server, below the level of tables.
 pub trait Server: sqlx::Database<QueryResult: Send> {
     const DIALECT: Dialect;
@@ -374,7 +382,7 @@ impl<DB: Server> ReadTx for Tx<DB> {
         let mut all = Vec::with_capacity(selects.len());
         for piece in selects.chunks(EACH) {
             let rows = self.rows(&COUNTED, Sql::count_each(DB::DIALECT, piece[0].table, piece)).await?;
-            all.extend(counts(rows, piece.len()));
+            all.extend(counts(rows, piece.len())?);
         }
         Ok(all)
     }

@@ -23,16 +23,22 @@ pub static COUNTED: Table = Table {
 };
 
 /// The counts of so many selections by their places.
-pub fn counts(rows: Vec<Row>, selections: usize) -> Vec<u64> {
+pub fn counts(rows: Vec<Row>, selections: usize) -> Result<Vec<u64>, EngineError> {
     let mut counts = vec![0; selections];
     for row in rows {
-        if let [Value::Int(place), Value::Int(count)] = row[..]
-            && let Some(at) = usize::try_from(place).ok().and_then(|place| counts.get_mut(place))
-        {
-            *at = u64::try_from(count).unwrap_or(0);
-        }
+        let (place, count) = match row[..] {
+            [Value::Int(place), Value::Int(count)] => {
+                (usize::try_from(place).ok(), u64::try_from(count).ok())
+            }
+            _ => (None, None),
+        };
+        let at = place.and_then(|place| counts.get_mut(place));
+        let (Some(at), Some(count)) = (at, count) else {
+            return Err(EngineError::Damaged(format!("{row:?} is no count of {selections}")));
+        };
+        *at = count;
     }
-    counts
+    Ok(counts)
 }
 
 /// What stands for a placeholder.

@@ -227,7 +227,7 @@ impl ReadTx for SqliteTx {
         for piece in selects.chunks(EACH) {
             let rows = query(Sql::count_each(SQL, piece[0].table, piece)).fetch_all(&mut *self.0).await?;
             let rows = rows.iter().map(|row| read_row(&COUNTED, row)).collect::<Result<_, _>>()?;
-            all.extend(counts(rows, piece.len()));
+            all.extend(counts(rows, piece.len())?);
         }
         Ok(all)
     }

@@ -1,7 +1,7 @@
 //! The builds of each builder that its row shows, however old.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use greenroom_model::*;
@@ -38,17 +38,14 @@ pub async fn all(
     let hidden = recent.iter().filter(|(_, it)| it.len() == RECENT_OF_BUILDER && !succeeded(it));
     let hidden: Vec<BuilderId> = hidden.map(|(builder, _)| *builder).collect();
     let mut successes = self::recent(tx, &hidden, Some(Results::Success)).await?;
-    let hidden: HashSet<BuilderId> = hidden.into_iter().collect();
     let before = before(tx, &recent).await?;
     let shown = recent.values().flatten().chain(running.iter().filter(|b| builders.contains(&b.builder)));
     let sources = sources(tx, &shown.cloned().collect::<Vec<_>>()).await?;
     let history = |builder: &BuilderId| {
         let recent = recent.remove(builder).unwrap_or_default();
         let success = |b: &&Arc<Build>| b.results == Some(Results::Success);
-        let successes = match hidden.contains(builder) {
-            true => successes.remove(builder).unwrap_or_default(),
-            false => recent.iter().filter(success).cloned().collect(),
-        };
+        let successes =
+            successes.remove(builder).unwrap_or_else(|| recent.iter().filter(success).cloned().collect());
         let mut running: Vec<_> = running.iter().filter(|b| b.builder == *builder).cloned().collect();
         running.sort_unstable_by_key(|b| b.number);
         BuilderHistory {
