@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::checker;
 use crate::databases;
@@ -37,7 +37,8 @@ fn names() -> Vec<String> {
     (0..BUILDERS).map(|n| format!("b-{n}")).collect()
 }
 
-/// One client: forces, pushes and rebuilds until it is stopped; half of the time with a key, and then it insists.
+/// One client: forces, pushes and rebuilds until it is stopped; half of the time with a key, and then it insists. What it was promised
+/// it cancels again, so that the kills find as many requests waiting at the end as at the beginning.
 fn client(load: &Load, farm: &crate::harness::Rest, built: i64, mut dice: StdRng) {
     while !load.is_stopped() {
         let number = load.number();
@@ -47,12 +48,24 @@ fn client(load: &Load, farm: &crate::harness::Rest, built: i64, mut dice: StdRng
             2 => Asked::rebuild(number, built, key),
             _ => Asked::hook(number, key),
         };
-        if asked.key.is_some() {
-            load.insist(|| farm.clone(), &asked);
-        } else if load.ask(farm, &asked).is_none() {
+        let promised = match asked.key {
+            Some(_) => Some(load.insist(|| farm.clone(), &asked)),
+            None => load.ask(farm, &asked),
+        };
+        match promised {
+            Some(promised) => cancel(farm, &promised),
             // No flood of calls that nobody hears.
-            patience(Duration::from_secs(60), "a master", || farm.try_get("/health").ok());
+            None => _ = patience(Duration::from_secs(60), "a master", || farm.try_get("/health").ok()),
         }
+    }
+}
+
+/// Cancels the requests of a promise; a few that a kill leaves waiting do no harm.
+fn cancel(farm: &crate::harness::Rest, promised: &Value) {
+    for request in promised["requests"].as_array().into_iter().flatten() {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "cancel", "params": {}}).to_string();
+        let path = format!("/api/v2/buildrequests/{request}");
+        let _ = farm.try_post(&path, &[("content-type", "application/json")], body.as_bytes());
     }
 }
 

@@ -4,6 +4,8 @@
 //! the cache, publishes the new snapshot and passes the batch to the hubs. It keeps nothing that it cannot reload: reborn, it
 //! begins with the database's state.
 
+mod console;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,8 @@ use crate::frame::Frame;
 use crate::hot::{Hot, RECENT_BUILDS, RECENT_CHANGES};
 use crate::hub::{Batch, Hub};
 use crate::merger::{Merger, Wants};
+
+pub use console::KeepCells;
 
 /// How many events are kept for subscribers that come back.
 const RING_EVENTS: usize = 10_000;
@@ -145,6 +149,7 @@ impl DataActor {
             self.settle();
         }
         self.see_to_rows();
+        self.see_to_cells();
     }
 
     /// Takes in what was read of what was missing. Answers whether that helped: what is still missing is then read at once.

@@ -1,5 +1,6 @@
 //! How the cache follows events: every entity is replaced whole, and histories are cut at their bounds.
 
+mod console;
 mod rows;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -9,6 +10,7 @@ use greenroom_model::wire::Lookup;
 use greenroom_model::*;
 use rpds::RedBlackTreeMapSync;
 
+use self::console::Console;
 use crate::hot::{Hot, RECENT_BUILDS, RECENT_CHANGES, Readable, Shown, Table, show};
 
 /// The cache under construction: the next snapshot, and what only its keeper needs.
@@ -23,6 +25,7 @@ pub struct Cache {
     wanted: BTreeSet<BuilderId>,
     /// Builds that were removed since that was asked for.
     gone: HashSet<BuildId>,
+    console: Console,
     builds: Bound,
     changes: Bound,
     requests: Bound,
@@ -68,11 +71,14 @@ fn put<E: Readable>(table: &mut Table<E>, entity: &Arc<E>, json: &Arc<str>) -> b
     new
 }
 
-/// A change is kept no more; a newer one may stand for its stamp by now.
-fn forget(stamps: &mut HashMap<SourceStampId, ChangeId>, gone: &Change) {
-    if stamps.get(&gone.sourcestamp.id) == Some(&gone.id) {
-        stamps.remove(&gone.sourcestamp.id);
+/// A change is kept no more; a newer one may stand for its stamp by now. Answers the stamp that none stands for any more.
+fn forget(stamps: &mut HashMap<SourceStampId, ChangeId>, gone: &Change) -> Option<SourceStampId> {
+    let stamp = gone.sourcestamp.id;
+    if stamps.get(&stamp) != Some(&gone.id) {
+        return None;
     }
+    stamps.remove(&stamp);
+    Some(stamp)
 }
 
 fn filled<E: Readable>(entities: Vec<Arc<E>>, lookup: &dyn Lookup) -> Table<E> {
@@ -124,6 +130,7 @@ impl Cache {
             stamp_changes: HashMap::new(),
             wanted: BTreeSet::new(),
             gone: HashSet::new(),
+            console: Console::default(),
             builds: Bound::new(RECENT_BUILDS),
             changes: Bound::new(RECENT_CHANGES),
             requests: Bound::new(RECENT_BUILDS),
@@ -132,6 +139,7 @@ impl Cache {
         };
         cache.index();
         cache.begin_rows(state.histories, &state.totals_of);
+        cache.begin_console();
         cache
     }
 
@@ -186,6 +194,7 @@ impl Cache {
     /// Applies an event, whose entity's public form is `json`.
     pub fn apply(&mut self, event: &Event, json: &Arc<str>) {
         self.hot.clock.set(event.master, event.seq);
+        self.follow_console(event);
         if event.what.name == EventName::Deleted {
             return self.delete(&event.what.record);
         }
@@ -206,18 +215,7 @@ impl Cache {
             Record::Scheduler(e) => _ = put(&mut hot.schedulers, e, json),
             Record::ChangeSource(e) => _ = put(&mut hot.change_sources, e, json),
             Record::Project(e) => _ = put(&mut hot.projects, e, json),
-            Record::Change(e) => {
-                hot.total_changes += 1;
-                put(&mut hot.changes, e, json);
-                self.stamp_changes.insert(e.sourcestamp.id, e.id);
-                let (changes, stamps) = (&mut self.changes, &mut self.stamp_changes);
-                changes.finished(
-                    &mut hot.changes,
-                    &mut hot.changes_floor,
-                    |_| true,
-                    |gone| forget(stamps, gone),
-                );
-            }
+            Record::Change(e) => self.change(e, json),
             Record::Buildset(e) => self.buildset(e, json, event.what.name),
             Record::BuildRequest(e) => self.request(e, json, event.what.name),
             Record::Build(e) => self.build(e, json, event.what.name),
@@ -255,6 +253,21 @@ impl Cache {
         self.hot.schedulers = filled(schedulers, &self.hot);
         let sources: Vec<_> = self.hot.change_sources.values().map(|s| s.entity.clone()).collect();
         self.hot.change_sources = filled(sources, &self.hot);
+    }
+
+    fn change(&mut self, e: &Arc<Change>, json: &Arc<str>) {
+        let hot = &mut self.hot;
+        hot.total_changes += 1;
+        put(&mut hot.changes, e, json);
+        self.stamp_changes.insert(e.sourcestamp.id, e.id);
+        let (stamps, mut left) = (&mut self.stamp_changes, Vec::new());
+        self.changes.finished(
+            &mut hot.changes,
+            &mut hot.changes_floor,
+            |_| true,
+            |gone| left.extend(forget(stamps, gone)),
+        );
+        left.into_iter().for_each(|stamp| self.leave_console(stamp));
     }
 
     fn buildset(&mut self, e: &Arc<Buildset>, _: &Arc<str>, name: EventName) {
@@ -298,7 +311,9 @@ impl Cache {
             }
             Record::Change(e) => {
                 drop_from(&mut hot.changes, e.id.0, &mut self.changes, &mut hot.total_changes);
-                forget(&mut self.stamp_changes, e);
+                if let Some(stamp) = forget(&mut self.stamp_changes, e) {
+                    self.leave_console(stamp);
+                }
             }
             _ => {} // nothing else is deleted
         }

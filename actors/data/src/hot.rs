@@ -6,6 +6,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use greenroom_db::ConsoleCell;
 use greenroom_model::query::Compare;
 use greenroom_model::wire::{self, Lookup};
 use greenroom_model::*;
@@ -44,6 +45,12 @@ impl<E> Deref for Shown<E> {
 /// Entities of one kind by id, in order of id.
 pub type Table<E> = RedBlackTreeMapSync<i64, Shown<E>>;
 
+/// What was built of a source stamp, by builder.
+pub type CellsOf = RedBlackTreeMapSync<BuilderId, ConsoleCell>;
+
+/// The console's cells by source stamp.
+pub type ConsoleTable = HashTrieMapSync<SourceStampId, CellsOf>;
+
 /// A snapshot of the hot state: everything configured, everything unfinished, and the newest of the rest.
 #[derive(Clone)]
 pub struct Hot {
@@ -79,6 +86,9 @@ pub struct Hot {
     pub changes: Table<Change>,
     /// A row for each builder, by its id.
     pub rows: HashTrieMapSync<i64, Arc<BuilderRow>>,
+    /// What was built of the kept changes that somebody has asked for, and of those after them. A source stamp that is not here was
+    /// not asked for.
+    pub console: ConsoleTable,
     /// Control acts that are not answered.
     pub controls: RedBlackTreeMapSync<i64, Arc<ControlAct>>,
     /// Every build with an id above this is kept (finished ones below it may be, running ones always are).
@@ -119,6 +129,7 @@ impl Hot {
             logs: Table::new_sync(),
             changes: Table::new_sync(),
             rows: HashTrieMapSync::new_sync(),
+            console: ConsoleTable::new_sync(),
             controls: RedBlackTreeMapSync::new_sync(),
             builds_floor: 0,
             changes_floor: 0,

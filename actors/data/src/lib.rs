@@ -17,6 +17,7 @@
 pub mod actor;
 pub mod builder_rows;
 mod cache;
+mod console;
 pub mod control;
 pub mod error;
 mod first_error;
@@ -38,7 +39,7 @@ pub use control::{BoundControl, Control, SentChange};
 pub use error::DataError;
 pub use first_error::FirstError;
 pub use frame::{Delivered, Frame};
-pub use greenroom_db::{BuildContext, ConsoleCell, ConsoleOf, ConsolePage, ConsoleRow};
+pub use greenroom_db::{BuildContext, ConsoleCell, ConsoleOf, ConsolePage, ConsoleRow, LatestBuild};
 pub use hot::{Hot, Shown};
 pub use hub::{Delivery, Ended, Run, Subscription};
 pub use journal::Journal;

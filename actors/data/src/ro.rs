@@ -13,7 +13,8 @@ use greenroom_model::*;
 use greenroom_mq::{Broker, Notice};
 use greenroom_runtime::{ChildSpec, Front, Supervisor, SupervisorSpec};
 
-use crate::actor::{DataActor, Published, read};
+use crate::actor::{DataActor, KeepCells, Published, read};
+use crate::console::Kept;
 use crate::error::DataError;
 use crate::hot::{Hot, Readable, Shown, show};
 use crate::hub::Hub;
@@ -221,8 +222,15 @@ impl Ro {
         Ok(read(&self.shared.reader, db::BuildContextOf { build, changes }).await?.into())
     }
 
-    /// The newest changes with what was built of them.
+    /// The newest changes with what was built of them. Of changes that are kept it is read once, then kept too.
     pub async fn console(&self, wanted: db::ConsoleOf) -> Result<Snapshot<db::ConsolePage>, DataError> {
+        let hot = self.hot();
+        match Kept::find(&hot, &wanted) {
+            Kept::Page(value) => return Ok(Snapshot { value, clock: hot.clock.clone() }),
+            // One that is too busy for it hears of it from the next who asks.
+            Kept::Without(stamps) => _ = self.shared.data.tell(KeepCells(stamps)),
+            Kept::Nothing => {}
+        }
         Ok(read(&self.shared.reader, wanted).await?.into())
     }
 

@@ -5,7 +5,7 @@ mod builders;
 mod console;
 mod context;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use actix::Message;
@@ -16,7 +16,7 @@ use crate::messages::ReadResult;
 use crate::rows::load_where;
 
 pub use builders::{all as histories, histories_of, took};
-pub use console::console;
+pub use console::{SETS_OF_STAMP, cells_of_stamps, console};
 pub use context::{build_context, changes_of_stamps};
 
 /// How many finished builds of a builder, and how many of its successes, its history holds.
@@ -197,20 +197,54 @@ pub struct ConsoleRow {
     /// The change.
     pub change: Arc<Change>,
     /// In order of the builder.
-    pub cells: Arc<Vec<ConsoleCell>>,
+    pub cells: Vec<ConsoleCell>,
 }
 
 /// What a builder has built of a change, or is to build.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsoleCell {
     /// The builder.
     pub builder: BuilderId,
     /// The newest build.
-    pub latest: Option<Arc<Build>>,
+    pub latest: Option<LatestBuild>,
     /// How many builds there are.
     pub builds: u64,
     /// Requests that are not complete, and whether each is claimed.
     pub open: Vec<(BuildRequestId, bool)>,
+}
+
+/// What a cell shows of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LatestBuild {
+    /// Its id.
+    pub id: BuildId,
+    /// Its number among its builder's.
+    pub number: i64,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended, if it has.
+    pub complete_at: Option<Timestamp>,
+    /// How it ended.
+    pub results: Option<Results>,
+}
+
+/// Reads what was built of source stamps.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "ReadResult<ConsoleCells>")]
+pub struct ConsoleCellsOf {
+    /// Which.
+    pub stamps: Vec<SourceStampId>,
+}
+
+/// What was built of source stamps, with all that is needed to follow it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConsoleCells {
+    /// For each stamp asked for its cells, in order of the builder.
+    pub rows: HashMap<SourceStampId, Vec<ConsoleCell>>,
+    /// The buildsets that they tell of, at most [`SETS_OF_STAMP`] of a stamp, with those of the stamps that each has.
+    pub sets: BTreeMap<BuildsetId, Vec<SourceStampId>>,
+    /// Those buildsets' requests.
+    pub requests: Vec<(BuildRequestId, BuildsetId)>,
 }
 
 /// The buildsets of some ids that have one.

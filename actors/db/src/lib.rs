@@ -32,9 +32,9 @@ pub use engine::migrate::{Migrated, Upto};
 pub use engine::troubled::{Fate, Fates};
 pub use fill::{FillError, Filling};
 pub use history::{
-    Before, BuildContext, BuildContextOf, BuilderHistory, ChangesOfStamps, ConsoleCell, ConsoleOf,
-    ConsolePage, ConsoleRow, HistoriesOf, LONGEST_STREAK, RECENT_OF_BUILDER, Source, Streak, Verdict, took,
-    verdict,
+    Before, BuildContext, BuildContextOf, BuilderHistory, ChangesOfStamps, ConsoleCell, ConsoleCells,
+    ConsoleCellsOf, ConsoleOf, ConsolePage, ConsoleRow, HistoriesOf, LONGEST_STREAK, LatestBuild,
+    RECENT_OF_BUILDER, SETS_OF_STAMP, Source, Streak, Verdict, took, verdict,
 };
 pub use ids::{Exhausted, IdAllocator};
 pub use logs::{LogReader, LogReads, LogWriter, S3Options, TextStore};

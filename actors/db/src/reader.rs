@@ -10,7 +10,7 @@ use greenroom_model::*;
 use serde_json::json;
 
 use crate::engine::{EngineError, ReadTx};
-use crate::history::{self, BuildContextOf, ChangesOfStamps, ConsoleOf, HistoriesOf};
+use crate::history::{self, BuildContextOf, ChangesOfStamps, ConsoleCellsOf, ConsoleOf, HistoriesOf};
 use crate::messages::*;
 use crate::reads;
 use crate::reads_retention;
@@ -177,6 +177,7 @@ handle!(
     CurrentClock => reads::nothing,
     LoadHot => reads::hot,
     HistoriesOf => history::histories_of,
+    ConsoleCellsOf => history::cells_of_stamps,
     RetentionFacts => reads_retention::facts,
     LooseEnds => reads_retention::loose,
 );

@@ -29,6 +29,8 @@ pub enum Broken {
     WroteAfterItsEnd,
     /// The state that this master shows never became the true one.
     Snapshot(usize),
+    /// A master keeps cells of the console that are not what is stored.
+    Console(usize),
 }
 
 /// A client that gets every event (no topic filter) and keeps versions.

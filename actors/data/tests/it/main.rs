@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod console;
 #[path = "../../../../tests/support/databases.rs"]
 mod databases;
 mod feed;

@@ -105,8 +105,13 @@ impl Writer {
         Ok(None)
     }
 
-    async fn start(&mut self, worker: WorkerId, _: &Arc<Hot>) -> Result<(), DataError> {
-        let (buildset, request) = buildset(&self.rw)?;
+    async fn start(&mut self, worker: WorkerId, hot: &Arc<Hot>) -> Result<(), DataError> {
+        let (mut buildset, request) = buildset(&self.rw)?;
+        // Some build what has just come in, which others build, too.
+        let newest = hot.changes.values().rev().nth(self.dice.random_range(0..4));
+        if let (Op::AddBuildset(set), Some(change)) = (&mut buildset, newest) {
+            set.sourcestamps = vec![StampRef::Existing(change.sourcestamp.id)];
+        }
         let id = self.rw.new_id()?;
         let (state_string, properties) = ("starting".into(), Properties::new());
         let start = Op::StartBuild(Box::new(NewBuild { id, request, worker, state_string, properties }));

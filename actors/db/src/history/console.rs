@@ -7,19 +7,20 @@ use greenroom_model::*;
 
 use super::*;
 use crate::engine::Comparison::Lt;
-use crate::engine::{Cond, Select, Value};
+use crate::engine::{Cond, Select};
+use crate::rows::Fields;
 use crate::schema::{BUILDSET_SOURCESTAMPS, CHANGES};
 
 type Read<T> = Result<T, EngineError>;
 
-/// The most buildsets of a source stamp that are looked at, newest first.
-const SETS_OF_STAMP: u64 = 200;
+/// The most buildsets of a source stamp that its cells tell of, newest first.
+pub const SETS_OF_STAMP: u64 = 200;
 
 /// A page of changes with their cells.
 pub async fn console(tx: &mut dyn ReadTx, msg: ConsoleOf) -> Read<ConsolePage> {
     let (changes, more) = changes(tx, &msg).await?;
     let stamps: Vec<SourceStampId> = changes.iter().map(|c| c.sourcestamp.id).collect();
-    let cells = cells_of(tx, &stamps).await?;
+    let cells = cells_of(tx, stamps).await?.rows;
     let row = |change: Arc<Change>| {
         let cells = cells.get(&change.sourcestamp.id).cloned().unwrap_or_default();
         ConsoleRow { change, cells }
@@ -55,46 +56,55 @@ async fn changes(tx: &mut dyn ReadTx, msg: &ConsoleOf) -> Read<(Vec<Arc<Change>>
     Ok((changes, more))
 }
 
+/// Cells of some source stamps, from the primary's newest state.
+pub async fn cells_of_stamps(tx: &mut dyn ReadTx, msg: ConsoleCellsOf) -> Read<ConsoleCells> {
+    cells_of(tx, msg.stamps).await
+}
+
 /// What was built of each source stamp.
-pub async fn cells_of(
-    tx: &mut dyn ReadTx,
-    stamps: &[SourceStampId],
-) -> Read<HashMap<SourceStampId, Arc<Vec<ConsoleCell>>>> {
-    let mut stamps = stamps.to_vec();
+async fn cells_of(tx: &mut dyn ReadTx, mut stamps: Vec<SourceStampId>) -> Read<ConsoleCells> {
     stamps.sort_unstable();
     stamps.dedup();
-    let mut stamps_of_set: HashMap<i64, Vec<SourceStampId>> = HashMap::new();
-    for stamp in &stamps {
-        let select = Select::from(&BUILDSET_SOURCESTAMPS)
-            .filter(Cond::eq("ssid", stamp.0))
-            .order("bsid", true)
-            .limit(SETS_OF_STAMP);
-        for row in tx.select(&select).await? {
-            if let Some(Value::Int(set)) = row.first() {
-                stamps_of_set.entry(*set).or_default().push(*stamp);
-            }
-        }
-    }
-    let mut sets: Vec<i64> = stamps_of_set.keys().copied().collect();
-    sets.sort_unstable();
-    let requests = load_where::<BuildRequest>(tx, "buildsetid", &sets, &[]).await?;
+    let sets = sets_of(tx, &stamps).await?;
+    let ids: Vec<i64> = sets.keys().map(|set| set.0).collect();
+    let requests = load_where::<BuildRequest>(tx, "buildsetid", &ids, &[]).await?;
     let ids: Vec<i64> = requests.iter().map(|r| r.id.0).collect();
-    let builds = load_where::<Build>(tx, "buildrequestid", &ids, &[]).await?;
     let mut builds_of: HashMap<BuildRequestId, Vec<Arc<Build>>> = HashMap::new();
-    for build in builds {
+    for build in load_where::<Build>(tx, "buildrequestid", &ids, &[]).await? {
         builds_of.entry(build.request).or_default().push(build);
     }
-    let mut cells: HashMap<SourceStampId, BTreeMap<BuilderId, ConsoleCell>> = HashMap::new();
-    for request in requests {
+    let mut rows: HashMap<_, BTreeMap<_, _>> = stamps.iter().map(|s| (*s, BTreeMap::new())).collect();
+    for request in &requests {
         let builds = builds_of.remove(&request.id).unwrap_or_default();
-        for stamp in stamps_of_set.get(&request.buildset.0).into_iter().flatten() {
-            let cell = cells.entry(*stamp).or_default().entry(request.builder);
-            let cell = cell.or_insert_with(|| ConsoleCell::of(request.builder));
-            cell.add_request(&request);
+        for stamp in sets.get(&request.buildset).into_iter().flatten() {
+            let row = rows.entry(*stamp).or_default();
+            let cell = row.entry(request.builder).or_insert_with(|| ConsoleCell::of(request.builder));
+            cell.put_request(request);
             builds.iter().for_each(|build| cell.add_build(build));
         }
     }
-    Ok(cells.into_iter().map(|(stamp, row)| (stamp, Arc::new(row.into_values().collect()))).collect())
+    let rows = rows.into_iter().map(|(stamp, row)| (stamp, row.into_values().collect())).collect();
+    let requests = requests.iter().map(|r| (r.id, r.buildset)).collect();
+    Ok(ConsoleCells { rows, sets, requests })
+}
+
+/// The newest buildsets of source stamps, each with those of the stamps that it has.
+async fn sets_of(
+    tx: &mut dyn ReadTx,
+    stamps: &[SourceStampId],
+) -> Read<BTreeMap<BuildsetId, Vec<SourceStampId>>> {
+    let newest = |stamp: &SourceStampId| {
+        let of = Select::from(&BUILDSET_SOURCESTAMPS).filter(Cond::eq("ssid", stamp.0));
+        of.order("bsid", true).limit(SETS_OF_STAMP)
+    };
+    let mut sets: BTreeMap<BuildsetId, Vec<SourceStampId>> = BTreeMap::new();
+    for row in tx.select_each(&stamps.iter().map(newest).collect::<Vec<_>>()).await? {
+        let mut fields = Fields::new(&BUILDSET_SOURCESTAMPS, row);
+        let set = fields.id()?;
+        fields.skip();
+        sets.entry(set).or_default().push(fields.id()?);
+    }
+    Ok(sets)
 }
 
 impl ConsoleCell {
@@ -104,7 +114,7 @@ impl ConsoleCell {
     }
 
     /// A request as it is now.
-    pub fn add_request(&mut self, request: &BuildRequest) {
+    pub fn put_request(&mut self, request: &BuildRequest) {
         let at = self.open.binary_search_by_key(&request.id, |(id, _)| *id);
         let now = (request.id, request.claimed_at.is_some());
         match (at, request.complete_at.is_some()) {
@@ -116,10 +126,21 @@ impl ConsoleCell {
     }
 
     /// A build that was not counted yet.
-    pub fn add_build(&mut self, build: &Arc<Build>) {
+    pub fn add_build(&mut self, build: &Build) {
         self.builds += 1;
-        if self.latest.as_ref().is_none_or(|latest| latest.number < build.number) {
-            self.latest = Some(Arc::clone(build));
+        self.put_build(build);
+    }
+
+    /// A build, counted already, as it is now.
+    pub fn put_build(&mut self, build: &Build) {
+        if self.latest.is_none_or(|latest| latest.number <= build.number) {
+            self.latest = Some(LatestBuild {
+                id: build.id,
+                number: build.number,
+                started_at: build.started_at,
+                complete_at: build.complete_at,
+                results: build.results,
+            });
         }
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use greenroom_data::{DataError, DataLayer, Delivery, Ended, Rw, Subscription};
+use greenroom_data::hot::CellsOf;
+use greenroom_data::{ConsoleOf, DataError, DataLayer, Delivery, Ended, Rw, Subscription};
 use greenroom_db::{EventSink, Fate, Fates, Plant, Store};
 use greenroom_model::*;
 use greenroom_mq::{Broker, Notice, Publish};
@@ -114,6 +115,11 @@ struct Reader {
     heard: BTreeMap<String, usize>,
 }
 
+/// More than a play makes.
+fn all_changes() -> ConsoleOf {
+    ConsoleOf { limit: 200, ..ConsoleOf::default() }
+}
+
 fn everything() -> Vec<Pattern> {
     (2..=7).map(|n| Pattern::parse(&vec!["*"; n].join("/"))).collect()
 }
@@ -210,6 +216,10 @@ impl Farm {
                 self.replace(client, fresh);
             }
             Step::Die { master, actor } => _ = self.masters[master].world.inject_panic(MORTAL[actor]),
+            Step::Look { master } => {
+                let look = self.masters[master].layer.ro();
+                _ = timeout(PATIENCE, look.console(all_changes())).await.expect("an answer");
+            }
             Step::Prune { master } => {
                 let prune = self.masters[master].layer.prune_events(Timestamp(i64::MAX), 2);
                 _ = timeout(PATIENCE, prune).await.expect("an answer");
@@ -365,6 +375,7 @@ impl Farm {
                 self.broken.push(Broken::Snapshot(n));
             }
         }
+        self.judge_consoles().await;
         for reader in std::mem::take(&mut self.clients) {
             self.broken.extend(
                 reader.heard.into_iter().filter(|(_, times)| *times > 1).map(|(r, _)| Broken::Doubled(r)),
@@ -402,6 +413,23 @@ impl Farm {
             sleep(Duration::from_millis(250)).await;
         }
         false
+    }
+
+    /// What masters keep of the console must be what is stored.
+    async fn judge_consoles(&mut self) {
+        let judge = self.masters.last().expect("the judge").layer.ro();
+        let stored = timeout(PATIENCE, judge.console(all_changes())).await.expect("an answer").expect("read");
+        let stored: BTreeMap<_, _> =
+            stored.value.rows.into_iter().map(|row| (row.change.sourcestamp.id, row.cells)).collect();
+        for (n, master) in self.masters.iter().enumerate() {
+            let hot = master.layer.ro().hot();
+            let is_stored = |stamp: &SourceStampId, cells: &CellsOf| {
+                stored.get(stamp).is_some_and(|stored| stored.iter().eq(cells.values()))
+            };
+            if !hot.console.iter().all(|(stamp, cells)| is_stored(stamp, cells)) {
+                self.broken.push(Broken::Console(n));
+            }
+        }
     }
 
     async fn stop(mut self) {

@@ -44,6 +44,8 @@ pub enum Step {
     Begin { client: usize, master: usize },
     /// An actor of a master dies.
     Die { master: usize, actor: usize },
+    /// Somebody looks at a master's console, which is kept from then on.
+    Look { master: usize },
     /// A master removes all but its newest events.
     Prune { master: usize },
     /// Another process takes a master's place.
@@ -68,6 +70,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (client.clone(), master.clone()).prop_map(|(client, master)| Step::Break { client, master }),
         2 => (client, master.clone()).prop_map(|(client, master)| Step::Begin { client, master }),
         3 => (master.clone(), 0..MORTAL.len()).prop_map(|(master, actor)| Step::Die { master, actor }),
+        3 => master.clone().prop_map(|master| Step::Look { master }),
         1 => master.clone().prop_map(|master| Step::Prune { master }),
         1 => master.prop_map(|master| Step::TakeOver { master }),
         4 => (1..400u64).prop_map(Step::Pass),
