@@ -163,10 +163,10 @@ fn force_until(stop: &AtomicBool, rest: &Rest, first: u64) -> BTreeMap<u64, i64>
 
 #[test]
 fn g03_a_paused_master_has_nothing_accepted_on_postgresql() {
-    a_paused_master_has_nothing_accepted("postgres", 2, 60);
+    a_paused_master_has_nothing_accepted("postgres", 2, 400);
 }
 
 #[test]
 fn g03_a_paused_master_has_nothing_accepted_on_mariadb() {
-    a_paused_master_has_nothing_accepted("mariadb", 1, 30);
+    a_paused_master_has_nothing_accepted("mariadb", 1, 100);
 }

@@ -62,6 +62,15 @@ describe('an event', () => {
     expect(applyEvent(rows, 'buildrequests/40/new', { buildrequestid: 40, builderid: 1, complete: false })).toBe(null);
   });
 
+  test('that takes a build asks for the whole anew if a cell may tell of it', () => {
+    const rows = [row(2, [built(1, 0, { number: 7 })])];
+    expect(applyEvent(rows, 'builds/5/deleted', { buildid: 5, builderid: 1, number: 6 })).toBe(null);
+    expect(applyEvent(rows, 'builds/9/deleted', { buildid: 9, builderid: 1, number: 8 })).toBe(rows);
+    expect(applyEvent(rows, 'builds/9/deleted', { buildid: 9, builderid: 2, number: 1 })).toBe(rows);
+    expect(applyEvent(rows, 'buildrequests/3/deleted', { buildrequestid: 3, builderid: 1, complete: true })).toBe(rows);
+    expect(applyEvent(rows, 'changes/2/deleted', {})).toBe(null);
+  });
+
   test('of something else changes nothing', () => {
     expect(applyEvent(rows, 'builds/999/finished', { ...build, buildid: 999 })).toBe(rows);
     expect(applyEvent(rows, 'builds/998/new', { ...build, buildid: 998, buildrequestid: 77 })).toBe(rows);

@@ -1,9 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Configurations } from '../src/lib/configuration.svelte';
+import { BuildDetail, BuilderHistory } from '../src/lib/detail.svelte';
 import type { Subscription } from '../src/lib/feed';
 import type { ConfigurationVersion, Delivery } from '../src/lib/model';
 import { KEPT_SETTLED, Notifiers } from '../src/lib/notifiers.svelte';
 import { store } from '../src/lib/store.svelte';
+import { build } from './fixtures';
 
 /** Answers by path, without the query; what is asked is written down. */
 let answers: Record<string, () => object>;
@@ -144,5 +146,35 @@ describe('configurations', () => {
     expect(page.reload).toBeNull();
     expect(page.error).toBeNull();
     page.close();
+  });
+});
+
+describe('what retention takes', () => {
+  const logs = [{ logid: 5, stepid: 8, slug: 'stdio', name: 'stdio', type: 's', num_lines: 1, complete: true }];
+  const steps = [{ stepid: 8, number: 0, name: 'compile', buildid: 1, complete: true, logs }];
+  const parts = { steps, changes: [], request: null, buildset: null, neighbours: { previous: null, next: null }, changes_since_good: { changes: [], good: null, more: false } };
+  beforeEach(() => {
+    answers = {
+      'builders/linux/builds/1': () => ({ builds: [{ ...build(), ...parts }], meta: {} }),
+      'builders/1/builds': () => ({ builds: [build({ number: 2 }), build({ number: 1 })], meta: {} }),
+    };
+  });
+
+  test('leaves the page of a build: its logs alone, or all of it', async () => {
+    const page = new BuildDetail('linux', 1);
+    const { onEvent, paths } = await subscribed();
+    expect(paths).toContain('steps/8/logs/*/deleted');
+    expect(page.logsOf(8).length).toBe(1);
+    onEvent('steps/8/logs/stdio/deleted', logs[0]);
+    expect([page.logsOf(8).length, page.error]).toEqual([0, null]);
+    onEvent('builds/1/deleted', build());
+    expect(page.error?.status).toBe(410);
+  });
+
+  test('leaves the history of a builder', async () => {
+    const page = new BuilderHistory(1);
+    const { onEvent } = await subscribed();
+    onEvent('builders/1/builds/1/deleted', build({ number: 1 }));
+    expect(page.newestFirst().map((one) => one.number)).toEqual([2]);
   });
 });

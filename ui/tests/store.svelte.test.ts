@@ -45,6 +45,16 @@ describe('builds', () => {
     expect(builds.recent().map((one) => one.buildid)).toEqual([1]);
   });
 
+  test('that retention takes leave every list', () => {
+    const builds = new Builds();
+    for (let number = 1; number <= 3; number += 1) builds.put(number, build({ number, results: number === 3 ? 2 : 0 }));
+    builds.remove(3);
+    builds.remove(99);
+    expect(builds.recent().map((one) => one.number)).toEqual([2, 1]);
+    expect(builds.summary(1).strip.map((one) => one.number)).toEqual([1, 2]);
+    expect([builds.summary(1).outcome, builds.peek(3)]).toEqual(['success', undefined]);
+  });
+
   test('a late older version is replaced by the newer that follows', () => {
     const builds = new Builds();
     builds.replaceAll([[1, build({ results: 2 })]]);

@@ -315,7 +315,7 @@ impl Cache {
                     self.leave_console(stamp);
                 }
             }
-            _ => {} // nothing else is deleted
+            _ => {} // logs of a build that stays: those of finished builds are not kept
         }
     }
 

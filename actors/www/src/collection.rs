@@ -204,7 +204,6 @@ pub(crate) async fn within<E: Served>(call: &Call, base: Vec<Filter>) -> Result<
     let next = NextPage::of::<E>(&query);
     let found = E::read_page(&call.www.ro, query).await?;
     let rows = &found.value.items;
-    let lasting = lasting::<E>(&parts);
     let (items, clock) = render(call, rows, spec, parts, found.clock).await?;
     let next = next.and_then(|next| next.after(call, rows));
     Ok(Answer::Items(Items {
@@ -212,7 +211,7 @@ pub(crate) async fn within<E: Served>(call: &Call, base: Vec<Filter>) -> Result<
         items,
         total: Some(found.value.total),
         clock: Some(clock),
-        lasting,
+        lasting: true,
         paging: Paging { at_least: found.value.at_least, more: None, next },
     }))
 }
@@ -277,16 +276,10 @@ async fn single<E: Served>(
     (spec, parts): (Spec, Parts),
     clock: Clock,
 ) -> Result<Answer, ApiError> {
-    let lasting = lasting::<E>(&parts);
     let (items, clock) = render(call, std::slice::from_ref(&entity), spec, parts, clock).await?;
     let plural = E::RESOURCE.plural();
     let paging = Paging::default();
-    Ok(Answer::Items(Items { plural, items, total: None, clock: Some(clock), lasting, paging }))
-}
-
-/// Whether an answer stays the same until an event. Not with logs: retention takes those of a build that stays, and no event tells.
-fn lasting<E: Served>(parts: &Parts) -> bool {
-    E::RESOURCE != greenroom_model::Resource::Logs && !parts.has("logs")
+    Ok(Answer::Items(Items { plural, items, total: None, clock: Some(clock), lasting: true, paging }))
 }
 
 /// The first entity that matches all of `filters`.

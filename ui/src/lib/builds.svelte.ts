@@ -77,6 +77,18 @@ export class Builds extends Table<Build> {
     this.#index(merged);
   }
 
+  /** Retention has taken a build. */
+  remove(id: number): void {
+    const build = this.peek(id);
+    if (build === undefined) return;
+    const others = (builds: readonly Build[]) => builds.filter((other) => other.buildid !== id);
+    this.#summaries.delete(build.builderid);
+    this.#recent = others(this.#recent);
+    this.#running.delete(id);
+    this.#byBuilder.set(build.builderid, others(this.#byBuilder.get(build.builderid) ?? []));
+    this.delete(id);
+  }
+
   mergeProperties(id: number, properties: Properties): void {
     const shown = pick(properties);
     const build = this.peek(id);

@@ -98,6 +98,8 @@ export function worstOf(cells: readonly Shown[]): Outcome | null {
 export function applyEvent(rows: readonly ConsoleRow[], key: string, message: unknown): readonly ConsoleRow[] | null {
   const [kind, , event] = key.split('/');
   if (kind === 'changes') return null;
+  // A cell may have an older build than the one that retention has taken.
+  if (event === 'deleted') return tells(rows, kind, message) ? null : rows;
   if (kind === 'buildrequests') {
     const request = message as BuildRequest;
     if (event === 'new') return null;
@@ -113,6 +115,13 @@ export function applyEvent(rows: readonly ConsoleRow[], key: string, message: un
     (cell) => ({ ...cell, ...state, buildid: build.buildid, number: build.number, builds: cell.builds + 1 }),
   );
   return next;
+}
+
+/** Whether cells tell of a build or a request. */
+function tells(rows: readonly ConsoleRow[], kind: string | undefined, message: unknown): boolean {
+  const build = message as Build;
+  // How many builds a cell has is known, not which.
+  return kind === 'builds' && rows.some((row) => row.cells.some((cell) => cell.builderid === build.builderid && (cell.number ?? 0) >= build.number));
 }
 
 /** The rows with some cells of a builder changed; the same array if none was. */
@@ -143,7 +152,7 @@ export class Console {
     this.#query = query;
     this.#close = live(feed, {
       load: () => this.#read(),
-      paths: () => ['changes/*/new', 'buildrequests/*/*', 'builds/*/*'],
+      paths: () => ['changes/*/*', 'buildrequests/*/*', 'builds/*/*'],
       onEvent: (key, message) => this.#apply(key, message),
       onError: (error) => (this.error = error),
     });

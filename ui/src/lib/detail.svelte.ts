@@ -1,4 +1,4 @@
-import { get, getOne, type ApiError } from './api';
+import { ApiError, get, getOne } from './api';
 import { live } from './live';
 import { SHOWN_PROPERTIES } from './builds.svelte';
 import type { Build, BuildRequest, Buildset, Change, Log, Properties, Step } from './model';
@@ -7,6 +7,8 @@ import { store } from './store.svelte';
 
 /** Builds of one builder that its page keeps, at most. */
 const KEPT_BUILDS = 1000;
+/** Of so many steps of a build that has ended it is followed whether their logs go. */
+const FOLLOWED_STEPS = 50;
 
 /** A build with what its page needs of it, in one read. */
 interface WholeBuild extends Build {
@@ -45,7 +47,10 @@ export class BuildDetail {
       load: () => this.#load(),
       paths: () => {
         const id = this.build?.buildid ?? 0;
-        return [`builds/${id}/*`, `builds/${id}/properties/*`, `builds/${id}/steps/*/*`];
+        const ended = this.build?.complete === true ? this.steps.peekIds() : [];
+        // Retention may take the logs of a build that has ended.
+        const logs = ended.slice(0, FOLLOWED_STEPS).map((stepid) => `steps/${stepid}/logs/*/deleted`);
+        return [`builds/${id}/*`, `builds/${id}/properties/*`, `builds/${id}/steps/*/*`, ...logs];
       },
       onEvent: (key, message) => this.#apply(key, message),
       onError: (error) => (this.error = error),
@@ -116,7 +121,11 @@ export class BuildDetail {
     const parts = key.split('/');
     const build = this.build;
     if (build === null) return;
-    if (parts[2] === 'steps') {
+    if (parts[0] === 'steps') {
+      this.logs.delete((message as Log).logid);
+    } else if (parts.at(-1) === 'deleted') {
+      this.error = new ApiError('Retention has removed this build.', 410);
+    } else if (parts[2] === 'steps') {
       const step = message as Step;
       this.steps.put(step.stepid, step);
     } else if (parts[2] === 'properties') {
@@ -145,8 +154,12 @@ export class BuilderHistory {
         return reply.clock;
       },
       paths: () => [`builders/${builderid}/builds/*/*`],
-      onEvent: (_key, message) => {
+      onEvent: (key, message) => {
         const build = message as Build;
+        if (key.endsWith('/deleted')) {
+          this.builds.delete(build.number);
+          return;
+        }
         const known = this.builds.peek(build.number) ?? store.builds.peek(build.buildid);
         this.builds.put(build.number, { ...build, properties: { ...known?.properties, ...build.properties } });
         this.#trim();

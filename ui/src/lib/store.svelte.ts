@@ -97,6 +97,7 @@ class Store {
     const id = Number(parts[1]);
     const event = parts.at(-1);
     if (kind === 'builds' && parts[2] === 'properties') this.builds.mergeProperties(id, message as Properties);
+    else if (kind === 'builds' && event === 'deleted') this.builds.remove(id);
     else if (kind === 'builds') this.builds.put(id, message as Build);
     else if (kind === 'buildrequests') this.#request(id, message as BuildRequest);
     else if (kind === 'workers') this.workers.put(id, message as Worker);

@@ -19,7 +19,7 @@ use crate::messages::*;
 use crate::store::Store;
 
 /// So much text may wait to be stored.
-const ROOM: usize = 16 * 1024 * 1024;
+const ROOM: usize = 12 * 1024 * 1024;
 /// Past that, a log of which no more than this waits is let in all the same: a loud one does not hold up the others.
 const SMALL: usize = 16 * 1024;
 /// How much text is stored in one transaction: as much as can be stored in [`AIM`], within these bounds. So a slow store is not given what it
@@ -69,6 +69,27 @@ impl Open {
         let stored = assembly.total_lines();
         let used_at = Instant::now();
         Self { assembly, stored, announced: stored, announced_at: None, used_at, finishing: Vec::new() }
+    }
+}
+
+/// A log with something to store.
+struct Dirty {
+    id: LogId,
+    /// How many bytes.
+    waits: usize,
+    /// Whether some of it may be stored now.
+    due: bool,
+}
+
+impl Dirty {
+    fn of(id: LogId, log: &Open, tails: bool) -> Self {
+        let (open, closed) = (log.assembly.unstored(), &log.assembly.sealed);
+        let waits = open + closed.iter().map(|it| it.new_bytes).sum::<usize>();
+        Self { id, waits, due: !closed.is_empty() || (tails && open > 0) }
+    }
+
+    fn is_loud(&self) -> bool {
+        self.waits > SMALL
     }
 }
 
@@ -359,11 +380,7 @@ impl LogWriter {
         }
         let batch = match self.failed.take() {
             Some(batch) => batch,
-            None => {
-                let batch = self.collect(tails);
-                // Those whose turn it was may have nothing but open lines: then it is the others'.
-                if batch.sealed.is_empty() && self.ready { self.collect(tails) } else { batch }
-            }
+            None => self.collect(tails),
         };
         if batch.sealed.is_empty() && batch.segments.is_empty() {
             self.answer_flushes();
@@ -400,23 +417,7 @@ impl LogWriter {
     /// What is stored next: of the logs of which least waits first, and no more than a portion.
     fn collect(&mut self, tails: bool) -> Batch {
         let mut batch = Batch { sealed: Vec::new(), segments: Vec::new(), bytes: 0 };
-        let waiting = |log: &Open| {
-            log.assembly.unstored() + log.assembly.sealed.iter().map(|it| it.new_bytes).sum::<usize>()
-        };
-        let mut dirty: Vec<(usize, LogId)> =
-            self.dirty.drain().filter_map(|id| Some((waiting(self.logs.get(&id)?), id))).collect();
-        dirty.sort_unstable();
-        let is_loud = |(waits, _): &(usize, LogId)| *waits > SMALL;
-        let mixed = dirty.first().is_some_and(|it| !is_loud(it)) && dirty.last().is_some_and(is_loud);
-        let in_turn = mixed && self.portion == PORTIONS.0;
-        self.turn_of_loud = in_turn && !self.turn_of_loud;
-        for it in dirty {
-            let id = it.1;
-            if in_turn && is_loud(&it) == self.turn_of_loud {
-                self.ready = true;
-                self.dirty.insert(id);
-                continue;
-            }
+        for id in self.next_in_turn(tails) {
             let Some(log) = self.logs.get_mut(&id) else { continue };
             let mut room = self.portion.saturating_sub(batch.bytes);
             let fits = log.assembly.sealed.iter().take_while(|sealed| {
@@ -440,6 +441,24 @@ impl LogWriter {
             }
         }
         batch
+    }
+
+    /// The logs with something to store, of which least waits first. While the store is slow: the small or the loud ones alone.
+    fn next_in_turn(&mut self, tails: bool) -> Vec<LogId> {
+        let mut dirty: Vec<Dirty> =
+            self.dirty.drain().filter_map(|id| Some(Dirty::of(id, self.logs.get(&id)?, tails))).collect();
+        dirty.sort_unstable_by_key(|it| (it.waits, it.id));
+        let due = |loud: bool| dirty.iter().any(|it| it.due && it.is_loud() == loud);
+        if self.portion > PORTIONS.0 || !(due(false) && due(true)) {
+            self.turn_of_loud = false;
+            return dirty.iter().map(|it| it.id).collect();
+        }
+        let loud = self.turn_of_loud;
+        self.turn_of_loud = !loud;
+        let (now, later): (Vec<Dirty>, Vec<Dirty>) = dirty.into_iter().partition(|it| it.is_loud() == loud);
+        self.dirty.extend(later.iter().map(|it| it.id));
+        self.ready = true;
+        now.iter().map(|it| it.id).collect()
     }
 
     /// Adapts the size of a transaction to how long one took.
@@ -665,5 +684,62 @@ impl Handler<SweepLogs> for LogWriter {
 
     fn handle(&mut self, _: SweepLogs, _: &mut Self::Context) -> Self::Result {
         Box::pin(super::sweep::sweep(self.store.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use greenroom_model::Timestamp;
+
+    use super::*;
+
+    async fn writer() -> LogWriter {
+        let dir = std::env::temp_dir();
+        let store = Store::open("memory:", &dir, "m", Timestamp(0)).await.expect("a store");
+        LogWriter::new(store, Arc::new(|_, _| ()))
+    }
+
+    fn says(writer: &mut LogWriter, log: i64, bytes: usize, and_ends: bool) {
+        let log = LogId(log);
+        let text = "a line of text.\n".repeat(bytes / 16).into();
+        writer.is_open(log);
+        let append = Append { log, stream: Stream::Plain, text };
+        writer.take_in(log, Waiting::Append(append, oneshot::channel().0));
+        if and_ends {
+            writer.take_in(log, Waiting::Finish(log, oneshot::channel().0));
+        }
+    }
+
+    /// Which logs are stored next, and how much.
+    fn next(writer: &mut LogWriter, tails: bool) -> (Vec<i64>, usize) {
+        let batch = writer.collect(tails);
+        let mut logs: Vec<i64> = batch.sealed.iter().map(|(log, _)| log.0).collect();
+        logs.dedup();
+        (logs, batch.bytes)
+    }
+
+    #[actix_rt::test]
+    async fn a_slow_store_is_given_what_is_small_and_what_is_loud_by_turns() {
+        let mut writer = writer().await;
+        says(&mut writer, 1, 4 << 20, false);
+        says(&mut writer, 2, 1 << 10, true);
+        says(&mut writer, 3, 2 << 10, true);
+        assert_eq!(next(&mut writer, false), (vec![2, 3], 3 << 10));
+        says(&mut writer, 4, 1 << 10, true);
+        let (logs, bytes) = next(&mut writer, false);
+        assert_eq!(logs, [1], "its turn, although what is small waits");
+        assert!(bytes <= PORTIONS.0 + super::super::assembly::SEGMENT, "{bytes}");
+        assert_eq!(next(&mut writer, false).0, [4]);
+        assert_eq!(next(&mut writer, false).0, [1], "nothing else waits");
+        // Only what may be stored now has a turn: an open line waits for the tick.
+        says(&mut writer, 5, 1 << 10, false);
+        assert_eq!(next(&mut writer, false).0, [1]);
+        assert_eq!(next(&mut writer, true).0, [5]);
+        // A fast store takes all together, least first.
+        writer.portion = PORTIONS.1;
+        says(&mut writer, 6, 1 << 10, true);
+        assert_eq!(next(&mut writer, true).0, [6, 1]);
     }
 }

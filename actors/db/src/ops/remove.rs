@@ -24,6 +24,7 @@ pub async fn remove(unit: &mut Unit<'_>, what: &Remove) -> Done<Removed> {
     let mut textless = removable(unit, what.logs_of.iter().map(|b| b.0).collect()).await?;
     textless.retain(|b| !builds.iter().any(|gone| gone.id == b.id));
     done.builds_without_logs = textless.len() as u64;
+    announce_logs(unit, &ids(&textless)).await?;
     remove_logs(unit, &ids(&textless), &mut done).await?;
     mark_textless(unit, &ids(&textless)).await?;
     remove_logs(unit, &ids(&builds), &mut done).await?;
@@ -132,6 +133,17 @@ async fn waited_for(unit: &mut Unit<'_>, builds: &[std::sync::Arc<Build>]) -> Do
     let running: HashSet<i64> = running.iter().map(|b| b.id.0).collect();
     let waits = |set: i64| parents.get(&set).is_some_and(|parent| running.contains(parent));
     Ok(requests.iter().filter(|r| waits(r.buildset.0)).map(|r| r.id.0).collect())
+}
+
+/// Tells that logs of builds that stay are about to go. (Those of a build that goes go with it, without a word of their own.)
+async fn announce_logs(unit: &mut Unit<'_>, builds: &[i64]) -> Done<()> {
+    let steps = column(unit, &STEPS, "stepid", "buildid", builds).await?;
+    for log in load_where::<Log>(unit.tx, "stepid", &steps, &[]).await? {
+        let mut last = (*log).clone();
+        last.version += 1;
+        unit.announce(EventName::Deleted, Record::Log(last.into()));
+    }
+    Ok(())
 }
 
 /// The rows of logs; their text is removed later by whoever writes it.

@@ -151,8 +151,10 @@ async fn logs_go_before_their_builds(world: World) {
     ended(&world, 1, Results::Success).await;
     let bytes = world.reader.send(LogBytesOf { builds: vec![build] }).await.unwrap().unwrap();
     assert_eq!(bytes[&build], text.len() as u64);
+    world.events();
     let removed = remove(&world, Remove { logs_of: vec![build], ..Remove::default() }).await;
     assert_eq!((removed.logs, removed.builds, removed.builds_without_logs), (1, 0, 1));
+    assert_eq!(world.topics(), [format!("logs/{log}/deleted")]);
     assert_eq!(world.read(Get::<Log>::new(log.0)).await, None);
     assert!(world.read(Get::<Step>::new(step.0)).await.is_some());
     let facts = world.read(RetentionFacts { builder: BuilderId(1), below: i64::MAX, limit: 9 }).await;
