@@ -1,13 +1,12 @@
 //! The first line of a broken build that reads like an error.
 
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use futures_util::TryStreamExt;
 use greenroom_model::{Log, LogId, LogKind, Results, Step, StepId};
-use regex::Regex;
 
 use crate::error::DataError;
+use crate::error_line::{error_line, plain};
 use crate::ro::Ro;
 
 /// How much of the end of a log is looked at: lines, and bytes.
@@ -53,12 +52,13 @@ impl Ro {
             text.extend_from_slice(&piece);
         }
         let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        let found = find(&lines, log.kind).map(|at| {
-            let line = |i: usize| (first + i as i64 + 1, plain(lines[i], log.kind));
-            let shown = around(at, lines.len());
-            let (number, text) = line(at);
-            FirstError { step: step.id, log: log.id, line: number, text, around: shown.map(line).collect() }
+        let lines: Vec<_> = text.lines().map(|line| plain(line, log.kind, CUT)).collect();
+        let found = find(&lines).map(|at| {
+            // What the machinery remarks between them is no line of the error.
+            let line = |i: usize| Some((first + i as i64 + 1, lines.get(i)?.clone()?));
+            let shown = around(at, lines.len()).filter_map(line).collect();
+            let (number, text) = line(at).unwrap_or_default();
+            FirstError { step: step.id, log: log.id, line: number, text, around: shown }
         });
         Ok(found)
     }
@@ -68,52 +68,11 @@ fn around(at: usize, lines: usize) -> Range<usize> {
     at.saturating_sub(AROUND.0)..(at + AROUND.1 + 1).min(lines)
 }
 
-/// The place of the first line that reads like an error, else of the last that is not empty.
-fn find(lines: &[&str], kind: LogKind) -> Option<usize> {
-    let mut last = None;
-    for (at, line) in lines.iter().enumerate() {
-        // What the master itself remarks says nothing of the work.
-        if kind == LogKind::Stdio && line.starts_with('h') {
-            continue;
-        }
-        let text = plain(line, kind);
-        if text.trim().is_empty() {
-            continue;
-        }
-        if reads_like_an_error(&text) {
-            return Some(at);
-        }
-        last = Some(at);
-    }
-    last
-}
-
-/// The text of a stored line without its stream's letter, colours and what was overwritten.
-fn plain(line: &str, kind: LogKind) -> String {
-    static SEQUENCES: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))").ok());
-    let line = match kind {
-        LogKind::Stdio => line.get(1..).unwrap_or_default(),
-        LogKind::Text | LogKind::Html => line,
-    };
-    let line = line.trim_end_matches('\r');
-    let line = line.rsplit('\r').next().unwrap_or_default();
-    let text = SEQUENCES.as_ref().map_or_else(|| line.into(), |it| it.replace_all(line, ""));
-    text.chars().take(CUT).collect()
-}
-
-fn reads_like_an_error(text: &str) -> bool {
-    static ERROR: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(
-            r"(?i)(^|[^\w-])(error|fatal|panicked|exception|traceback|segmentation fault|assertion|undefined reference|no such file|command not found|permission denied|timed out|killed|not ok)\b|\bFAIL(ED)?\b",
-        )
-        .ok()
-    });
-    static NO_ERROR: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"(?i)\b(0|no) (errors?|failed|failures?)\b|-Werror|error(-|_)|(^|\s)-\S*error").ok()
-    });
-    let says = |it: &Option<Regex>| it.as_ref().is_some_and(|it| it.is_match(text));
-    says(&ERROR) && !says(&NO_ERROR)
+/// The place of the line that names the error, else of the last that says anything.
+fn find(lines: &[Option<String>]) -> Option<usize> {
+    let says = |line: &Option<String>| line.as_ref().is_some_and(|it| !it.trim().is_empty());
+    error_line(lines.iter().map(|it| it.as_deref().unwrap_or_default()))
+        .or_else(|| lines.iter().rposition(says))
 }
 
 #[cfg(test)]
@@ -121,22 +80,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_reads_like_an_error_is_found_before_the_last_one() {
-        let found = |lines: &[&str]| find(lines, LogKind::Stdio);
+    fn a_line_that_names_an_error_is_found_before_the_last_one() {
+        let found = |lines: &[&str]| {
+            find(&lines.iter().map(|line| plain(line, LogKind::Stdio, CUT)).collect::<Vec<_>>())
+        };
         assert_eq!(found(&["hrun FAILED", "otest a ... ok", "oerror: boom", "odone"]), Some(2));
         assert_eq!(found(&["o0 errors", "o-Werror=all", "o ", "olast words", "o", "hexit code 1"]), Some(3));
         assert_eq!(found(&["hnothing", "o"]), None);
         assert_eq!(around(0, 1), 0..1);
         assert_eq!(around(5, 100), 4..9);
-    }
-
-    #[test]
-    fn colours_and_overwritten_text_are_left_out() {
-        assert_eq!(plain("o\u{1b}[31mred\u{1b}[0m\u{1b}]8;;http://x\u{7}link", LogKind::Stdio), "redlink");
-        assert_eq!(plain("e10 %\r20 %\rdone\r", LogKind::Stdio), "done");
-        assert_eq!(plain("plain", LogKind::Text), "plain");
-        assert_eq!(plain(&"x".repeat(1000), LogKind::Text).len(), CUT);
-        assert!(reads_like_an_error("thread 'a' panicked at src/lib.rs:1"));
-        assert!(!reads_like_an_error("0 failures, error-free"));
     }
 }

@@ -20,6 +20,7 @@ mod cache;
 mod console;
 pub mod control;
 pub mod error;
+pub mod error_line;
 mod first_error;
 pub mod frame;
 pub mod hot;

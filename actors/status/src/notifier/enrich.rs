@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use greenroom_config::Notifier;
 use greenroom_config::mask::Masks;
+use greenroom_data::error_line::{error_line, plain};
 use greenroom_data::{DataError, Ro};
 use greenroom_model::{
-    Build, Buildset, Change, Log, LogKind, Properties, Query, Results, SourceStamp, Step, Timestamp, Worker,
+    Build, Buildset, Change, Log, Properties, Query, Results, SourceStamp, Step, Timestamp, Worker,
 };
 
 use super::decide::{detected, is_good};
-use super::error_line::{TAIL, clean, first_error};
 use super::facts::Facts;
 use super::history::{History, changes_since, deciding_step, with_buildsets};
 use super::links;
@@ -22,6 +22,10 @@ use super::seed::Seed;
 use crate::notice::*;
 use crate::transport::Farm;
 
+/// The most lines of a log's end that a message holds.
+const TAIL: usize = 100;
+/// The longest of them, in characters.
+const LINE: usize = 1_000;
 /// How many lines of a log's end are searched for the error.
 const SEARCHED: i64 = 400;
 /// The longest commit message, in characters.
@@ -170,7 +174,9 @@ impl Enrich<'_> {
         let Some(log) = log else { return Ok(Some(self.step_notice(&step, None, Vec::new()))) };
         let first = (log.num_lines - SEARCHED).max(0);
         let text = self.ro.log_lines(log.id, first, SEARCHED).await?.text;
-        let lines = clean(&String::from_utf8_lossy(&text), log.kind == LogKind::Stdio, &self.masks);
+        let text = String::from_utf8_lossy(&text);
+        let masked = self.masks.mask(&text);
+        let lines = masked.lines().filter_map(|line| plain(line, log.kind, LINE)).collect();
         let notice = LogNotice {
             log: log.id,
             name: log.name.clone(),
@@ -182,7 +188,7 @@ impl Enrich<'_> {
     }
 
     fn step_notice(&self, step: &Step, log: Option<LogNotice>, mut lines: Vec<String>) -> StepNotice {
-        let error = first_error(&lines).map(str::to_owned);
+        let error = error_line(lines.iter().map(String::as_str)).map(|at| lines[at].trim().to_owned());
         StepNotice {
             step: step.id,
             number: step.number,

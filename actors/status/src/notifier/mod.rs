@@ -11,11 +11,10 @@
 //! | `intake.rs`, `missing.rs` | from events to rows |
 //! | `outbox.rs`, `pace.rs` | what is due: settling, digests, bounds, backoff |
 //! | `sender.rs` | sending and recording |
-//! | `seed.rs`, `enrich.rs`, `history.rs`, `error_line.rs`, `links.rs` | what a message says |
+//! | `seed.rs`, `enrich.rs`, `history.rs`, `links.rs` | what a message says |
 
 pub mod decide;
 pub mod enrich;
-mod error_line;
 pub(crate) mod facts;
 mod history;
 mod intake;
