@@ -63,11 +63,15 @@ describe('an event', () => {
   });
 
   test('that takes a build asks for the whole anew if a cell may tell of it', () => {
-    const rows = [row(2, [built(1, 0, { number: 7 })])];
-    expect(applyEvent(rows, 'builds/5/deleted', { buildid: 5, builderid: 1, number: 6 })).toBe(null);
-    expect(applyEvent(rows, 'builds/9/deleted', { buildid: 9, builderid: 1, number: 8 })).toBe(rows);
-    expect(applyEvent(rows, 'builds/9/deleted', { buildid: 9, builderid: 2, number: 1 })).toBe(rows);
-    expect(applyEvent(rows, 'buildrequests/3/deleted', { buildrequestid: 3, builderid: 1, complete: true })).toBe(rows);
+    const rows = [row(2, [built(1, 0, { buildid: 50, number: 7 }), built(2, 0, { buildid: 60, number: 9, builds: 2 }), cell(3)])];
+    const gone = (buildid: number, builderid: number, number: number) => applyEvent(rows, `builds/${buildid}/deleted`, { buildid, builderid, number });
+    expect(gone(50, 1, 7)).toBe(null);
+    expect(gone(40, 1, 6), 'the cell tells of one build, which is another').toBe(rows);
+    expect(gone(40, 2, 8)).toBe(null);
+    expect(gone(70, 2, 10)).toBe(rows);
+    const request = (builderid: number) => applyEvent(rows, 'buildrequests/3/deleted', { buildrequestid: 3, builderid, complete: true });
+    expect(request(1)).toBe(rows);
+    expect(request(3), 'nothing was built of it').toBe(null);
     expect(applyEvent(rows, 'changes/2/deleted', {})).toBe(null);
   });
 

@@ -53,6 +53,9 @@ describe('builds', () => {
     expect(builds.recent().map((one) => one.number)).toEqual([2, 1]);
     expect(builds.summary(1).strip.map((one) => one.number)).toEqual([1, 2]);
     expect([builds.summary(1).outcome, builds.peek(3)]).toEqual(['success', undefined]);
+    for (let number = 3; number <= 2 + KEPT_PER_BUILDER; number += 1) builds.put(number, build({ number }));
+    builds.remove(1);
+    expect(builds.recent().at(-1)?.number, 'also one that its builder has no room for').toBe(2);
   });
 
   test('a late older version is replaced by the newer that follows', () => {

@@ -258,8 +258,13 @@ impl Cache {
     fn change(&mut self, e: &Arc<Change>, json: &Arc<str>) {
         let hot = &mut self.hot;
         hot.total_changes += 1;
+        // Ids come from blocks, one for each master: another's may be among those that have left already.
+        if e.id.0 <= hot.changes_floor {
+            return;
+        }
         put(&mut hot.changes, e, json);
-        self.stamp_changes.insert(e.sourcestamp.id, e.id);
+        let newest = self.stamp_changes.entry(e.sourcestamp.id).or_insert(e.id);
+        *newest = (*newest).max(e.id);
         let (stamps, mut left) = (&mut self.stamp_changes, Vec::new());
         self.changes.finished(
             &mut hot.changes,
@@ -268,6 +273,16 @@ impl Cache {
             |gone| left.extend(forget(stamps, gone)),
         );
         left.into_iter().for_each(|stamp| self.leave_console(stamp));
+    }
+
+    /// A change is deleted: an older one stands for its source stamp now, if one is kept.
+    fn stand_without(&mut self, gone: &Change) {
+        let Some(stamp) = forget(&mut self.stamp_changes, gone) else { return };
+        let older = self.hot.changes.values().rev().find(|change| change.sourcestamp.id == stamp);
+        match older.map(|change| change.id) {
+            Some(older) => _ = self.stamp_changes.insert(stamp, older),
+            None => self.leave_console(stamp),
+        }
     }
 
     fn buildset(&mut self, e: &Arc<Buildset>, _: &Arc<str>, name: EventName) {
@@ -311,9 +326,7 @@ impl Cache {
             }
             Record::Change(e) => {
                 drop_from(&mut hot.changes, e.id.0, &mut self.changes, &mut hot.total_changes);
-                if let Some(stamp) = forget(&mut self.stamp_changes, e) {
-                    self.leave_console(stamp);
-                }
+                self.stand_without(e);
             }
             _ => {} // logs of a build that stays: those of finished builds are not kept
         }
@@ -460,6 +473,61 @@ mod tests {
         assert_eq!((hot.builds.size(), hot.properties.size(), hot.total_builds), (0, 0, 0));
         assert_eq!(cache.builds.finished, 0);
         assert_eq!(hot.clock.head(ME), 4);
+    }
+
+    /// A change of a source stamp.
+    pub(super) fn change(id: i64, stamp: i64) -> Record {
+        let sourcestamp = Arc::new(SourceStamp {
+            id: SourceStampId(stamp),
+            branch: None,
+            revision: None,
+            project: String::new(),
+            repository: String::new(),
+            codebase: String::new(),
+            created_at: Timestamp(0),
+            patch: None,
+        });
+        Record::Change(Arc::new(Change {
+            id: ChangeId(id),
+            author: String::new(),
+            committer: None,
+            comments: String::new(),
+            branch: None,
+            revision: None,
+            revlink: None,
+            when: Timestamp(0),
+            category: None,
+            parents: vec![],
+            repository: String::new(),
+            codebase: String::new(),
+            project: String::new(),
+            files: vec![],
+            properties: Properties::new(),
+            sourcestamp,
+        }))
+    }
+
+    #[test]
+    fn a_change_whose_id_is_among_those_that_have_left_is_counted_alone() {
+        let mut cache = empty();
+        let newer = (5_000..).take(RECENT_CHANGES + 1).map(|id| (EventName::New, change(id, id)));
+        apply_all(&mut cache, newer.collect());
+        apply_all(&mut cache, vec![(EventName::New, change(7, 7))]);
+        let hot = &cache.hot;
+        assert_eq!((hot.changes.size(), hot.total_changes), (RECENT_CHANGES, RECENT_CHANGES as u64 + 2));
+        assert_eq!((hot.changes_floor, cache.stamp_changes.len()), (5_000, RECENT_CHANGES));
+    }
+
+    #[test]
+    fn the_newest_kept_change_stands_for_a_source_stamp() {
+        let mut cache = empty();
+        let stands = |cache: &Cache| cache.stamp_changes.get(&SourceStampId(1)).copied();
+        apply_all(&mut cache, vec![(EventName::New, change(10, 1)), (EventName::New, change(9, 1))]);
+        assert_eq!(stands(&cache), Some(ChangeId(10)), "the ids come from several masters' blocks");
+        apply_all(&mut cache, vec![(EventName::Deleted, change(10, 1))]);
+        assert_eq!(stands(&cache), Some(ChangeId(9)));
+        apply_all(&mut cache, vec![(EventName::Deleted, change(9, 1))]);
+        assert_eq!(stands(&cache), None);
     }
 
     #[test]

@@ -79,12 +79,14 @@ export class Builds extends Table<Build> {
 
   /** Retention has taken a build. */
   remove(id: number): void {
-    const build = this.peek(id);
-    if (build === undefined) return;
     const others = (builds: readonly Build[]) => builds.filter((other) => other.buildid !== id);
-    this.#summaries.delete(build.builderid);
+    // What its builder has pruned may be among these yet.
     this.#recent = others(this.#recent);
     this.#running.delete(id);
+    this.touch();
+    const build = this.peek(id);
+    if (build === undefined) return;
+    this.#summaries.delete(build.builderid);
     this.#byBuilder.set(build.builderid, others(this.#byBuilder.get(build.builderid) ?? []));
     this.delete(id);
   }

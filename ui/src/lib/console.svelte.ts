@@ -119,9 +119,12 @@ export function applyEvent(rows: readonly ConsoleRow[], key: string, message: un
 
 /** Whether cells tell of a build or a request. */
 function tells(rows: readonly ConsoleRow[], kind: string | undefined, message: unknown): boolean {
-  const build = message as Build;
-  // How many builds a cell has is known, not which.
-  return kind === 'builds' && rows.some((row) => row.cells.some((cell) => cell.builderid === build.builderid && (cell.number ?? 0) >= build.number));
+  const { builderid, buildid, number } = message as Build;
+  // How many builds a cell has is known, and which is the newest; a request without builds leaves an empty cell.
+  const ofBuild = (cell: Cell) => cell.buildid === buildid || (cell.builds > 1 && (cell.number ?? 0) > number);
+  const ofRequest = (cell: Cell) => cell.builds === 0 && cell.open.length === 0;
+  const told = kind === 'builds' ? ofBuild : ofRequest;
+  return rows.some((row) => row.cells.some((cell) => cell.builderid === builderid && told(cell)));
 }
 
 /** The rows with some cells of a builder changed; the same array if none was. */

@@ -94,7 +94,11 @@ export class BuildDetail {
         return reply.clock;
       },
       paths: () => [`steps/${stepid}/logs/*/*`],
-      onEvent: (_key, message) => this.logs.put((message as Log).logid, message as Log),
+      onEvent: (key, message) => {
+        const log = message as Log;
+        if (key.endsWith('/deleted')) this.logs.delete(log.logid);
+        else this.logs.put(log.logid, log);
+      },
     });
     this.#logFeeds.set(stepid, close);
   }
@@ -112,6 +116,7 @@ export class BuildDetail {
   }
 
   #putLogs(stepid: number, logs: readonly Log[]): void {
+    for (const known of this.logsOf(stepid)) this.logs.delete(known.logid);
     for (const log of logs) this.logs.put(log.logid, log);
     this.logs.flush();
     this.#loadedLogs = new Set([...this.#loadedLogs, stepid]);

@@ -137,6 +137,7 @@ impl Cache {
             return; // nobody has asked
         }
         match (&event.what.record, event.what.name) {
+            (Change(change), EventName::New) if change.id.0 <= self.hot.changes_floor => {}
             (Change(change), EventName::New) => console.change(change, event.at),
             _ => console.followed.apply(&event.what),
         }
@@ -303,6 +304,7 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     use super::super::Loaded;
+    use super::super::tests::change;
     use super::*;
 
     const ME: MasterId = MasterId(1);
@@ -319,27 +321,6 @@ mod tests {
             created_at: Timestamp(0),
             patch: None,
         })
-    }
-
-    fn change(id: i64) -> Record {
-        Record::Change(Arc::new(Change {
-            id: ChangeId(id),
-            author: String::new(),
-            committer: None,
-            comments: String::new(),
-            branch: None,
-            revision: None,
-            revlink: None,
-            when: Timestamp(0),
-            category: None,
-            parents: vec![],
-            repository: String::new(),
-            codebase: String::new(),
-            project: String::new(),
-            files: vec![],
-            properties: Properties::new(),
-            sourcestamp: stamp(id),
-        }))
     }
 
     fn set(id: i64, stamps: Vec<i64>) -> Record {
@@ -444,7 +425,7 @@ mod tests {
         for seed in 0..300 {
             let mut dice = StdRng::seed_from_u64(seed);
             let (mut sets, mut builds) = (0, Vec::new());
-            let mut records: Vec<_> = (1..=STAMPS).map(|id| (EventName::New, change(id))).collect();
+            let mut records: Vec<_> = (1..=STAMPS).map(|id| (EventName::New, change(id, id))).collect();
             while records.len() < 60 {
                 records.extend(happening(&mut dice, &mut sets, &mut builds));
             }

@@ -450,7 +450,8 @@ impl LogWriter {
         dirty.sort_unstable_by_key(|it| (it.waits, it.id));
         let due = |loud: bool| dirty.iter().any(|it| it.due && it.is_loud() == loud);
         if self.portion > PORTIONS.0 || !(due(false) && due(true)) {
-            self.turn_of_loud = false;
+            // A turn that nobody could take is kept: what is open is due at ticks only.
+            self.turn_of_loud &= !due(true);
             return dirty.iter().map(|it| it.id).collect();
         }
         let loud = self.turn_of_loud;
@@ -737,9 +738,23 @@ mod tests {
         says(&mut writer, 5, 1 << 10, false);
         assert_eq!(next(&mut writer, false).0, [1]);
         assert_eq!(next(&mut writer, true).0, [5]);
+        // And what waits for ticks gets there, however much the small have to say at each.
+        assert_eq!(next(&mut writer, true).0, [1], "all that was closed");
+        writer.portion = PORTIONS.1;
+        while writer.collect(true).bytes > 0 {}
+        writer.portion = PORTIONS.0;
+        says(&mut writer, 1, 100 << 10, false);
+        let mut served = Vec::new();
+        for _ in 0..2 {
+            says(&mut writer, 7, 1 << 10, false);
+            served.extend(next(&mut writer, true).0);
+            assert_eq!(next(&mut writer, false).1, 0, "nothing is closed");
+        }
+        assert_eq!(served, [7, 1]);
         // A fast store takes all together, least first.
         writer.portion = PORTIONS.1;
+        says(&mut writer, 1, 1 << 20, false);
         says(&mut writer, 6, 1 << 10, true);
-        assert_eq!(next(&mut writer, true).0, [6, 1]);
+        assert_eq!(next(&mut writer, true).0, [6, 7, 1]);
     }
 }
