@@ -28,6 +28,15 @@ run = "test ! -e ${dir}/breaks"
 workers = ["local"]
 [[builders.mac.steps]]
 run = "true"
+[builders.brief]
+workers = ["local"]
+[[builders.brief.steps]]
+name = "say"
+run = "echo a word"
+[retention.builders.brief]
+keep-good = 0
+build-count = 2
+log-count = 1
 [builders.talks]
 workers = ["local"]
 [[builders.talks.steps]]
@@ -115,4 +124,35 @@ test('a log is searched as a whole while it grows', { timeout: 120_000 }, async 
   await said.getByText('unclosed group').waitFor();
   assert.deepEqual(faults.filter((fault) => !fault.includes('400')), []);
   await context.close();
+});
+
+test('what retention takes goes from the pages that are open', { timeout: 120_000 }, async () => {
+  const [master] = await farm.get('masters');
+  const builds = async () => (await farm.get(`builds?builderid=${await farm.builderId('brief')}&complete=true`)).map((one) => one.number);
+  const build = async (number) => {
+    await farm.force('brief');
+    await until(`build ${number}`, 30_000, async () => (await builds()).includes(number));
+  };
+  await build(1);
+  await build(2);
+  const first = await open(browser, `${farm.url}/builders/brief/builds/1`);
+  const list = await open(browser, `${farm.url}/builders/brief`);
+  const row = (number) => list.page.locator('[data-testid="build-row"]', { hasText: `#${number}` });
+  await first.page.locator('[data-testid="log"]').getByText('a word', { exact: true }).waitFor();
+  await row(1).waitFor();
+  const reads = [];
+  for (const { page } of [first, list]) page.on('request', (request) => reads.push(request.url()));
+  // Its log first, for the builder keeps the newest alone; then all of it.
+  await farm.control(`masters/${master.masterid}`, 'gc');
+  await first.page.locator('[data-testid="log"]').waitFor({ state: 'detached' });
+  await build(3);
+  await farm.control(`masters/${master.masterid}`, 'gc');
+  await first.page.getByRole('heading', { name: 'brief #1 is gone' }).waitFor();
+  await row(3).waitFor();
+  await row(1).waitFor({ state: 'detached' });
+  assert.deepEqual(await builds(), [2, 3]);
+  assert.deepEqual(reads.filter((url) => url.includes('/builds')), [], 'the pages were told, nothing was read again');
+  assert.deepEqual([...first.faults, ...list.faults], []);
+  await first.context.close();
+  await list.context.close();
 });
