@@ -7,6 +7,8 @@
 //! from what has been delivered, the other masters' events up to their heads are read first: what version
 //! n+1 builds on is committed by necessity.
 
+use std::collections::btree_map::Entry;
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap};
 
 use greenroom_db::Plant;
@@ -30,6 +32,8 @@ pub enum Wants {
 pub struct Merger {
     clock: Clock,
     waiting: BTreeMap<MasterId, BTreeMap<i64, Event>>,
+    /// The versions that wait.
+    waiting_versions: HashMap<EntityKey, Vec<i64>>,
     /// Last versions of the entities seen lately, and of those seen before them.
     versions: [HashMap<EntityKey, i64>; 2],
     /// Everything up to here that an event up to here builds on has been offered.
@@ -47,6 +51,7 @@ impl Merger {
             settled: clock.clone(),
             clock,
             waiting: BTreeMap::new(),
+            waiting_versions: HashMap::new(),
             versions,
             alone: false,
             plant: Plant::Nothing,
@@ -89,7 +94,13 @@ impl Merger {
         if self.clock.contains(event.master, event.seq) {
             return;
         }
-        self.waiting.entry(event.master).or_default().entry(event.seq).or_insert(event);
+        let place = self.waiting.entry(event.master).or_default().entry(event.seq);
+        let Entry::Vacant(place) = place else { return };
+        if !self.alone {
+            let versions = self.waiting_versions.entry(event.what.record.entity()).or_default();
+            versions.push(event.what.version());
+        }
+        place.insert(event);
     }
 
     /// The number after which `master`'s events must be read to close its first gap.
@@ -133,7 +144,9 @@ impl Merger {
         }
         self.clock.set(master, event.seq);
         if !self.alone {
-            self.remember(event.what.record.entity(), event.what.version());
+            let (entity, version) = (event.what.record.entity(), event.what.version());
+            self.waits_no_more(entity, version);
+            self.remember(entity, version);
         }
         Some(event)
     }
@@ -157,10 +170,17 @@ impl Merger {
     }
 
     fn waits_earlier(&self, entity: EntityKey, version: i64) -> bool {
-        self.waiting
-            .values()
-            .flat_map(BTreeMap::values)
-            .any(|e| e.what.record.entity() == entity && e.what.version() < version)
+        self.waiting_versions.get(&entity).is_some_and(|waiting| waiting.iter().any(|it| *it < version))
+    }
+
+    fn waits_no_more(&mut self, entity: EntityKey, version: i64) {
+        if let MapEntry::Occupied(mut waiting) = self.waiting_versions.entry(entity) {
+            let at = waiting.get().iter().position(|it| *it == version);
+            at.map(|at| waiting.get_mut().swap_remove(at));
+            if waiting.get().is_empty() {
+                waiting.remove();
+            }
+        }
     }
 }
 

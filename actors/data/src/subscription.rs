@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use greenroom_db::{CurrentClock, EventPage, EventsAfter, Plant};
+use greenroom_db::{CurrentClock, EventPage, EventsAfter, NextCut, Plant};
 use greenroom_model::{Clock, Pattern};
 use greenroom_runtime::Front;
 use tokio::sync::mpsc;
@@ -354,6 +354,15 @@ impl Subscription {
     async fn read_stored(&mut self, target: &Clock) -> Result<Clock, DataError> {
         let alone = target.heads().count() == 1;
         let mut merger = if alone { Merger::of_one_master(self.clock()) } else { Merger::new(self.clock()) };
+        let nearest;
+        let target = if alone {
+            target
+        } else {
+            // Several masters' events are put in order up to a place that needs nothing from beyond it.
+            let next = NextCut { after: self.clock(), upto: target.clone() };
+            nearest = read(&self.shared.reader, next).await?.value;
+            &nearest
+        };
         let mut heads = self.clock();
         let hot = self.shared.hot();
         while merger.clock() == &*self.at && !merger.clock().covers(target) {

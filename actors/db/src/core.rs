@@ -480,5 +480,6 @@ async fn prune_events(
     if tx.set(&MASTER_HEADS, &[("floor", last.into())], &conds).await? != 1 {
         return Err(EngineError::Conflict("another process prunes".into()));
     }
+    tx.delete(&EVENT_CUTS, &[mine.clone(), Cond::is("seq", Le, last)]).await?;
     Ok((tx.delete(&EVENTS, &range(last)).await?, last))
 }

@@ -350,6 +350,17 @@ pub struct EventsAfter {
     pub limit: u64,
 }
 
+/// Reads how far to go from a clock so that all is contained that the events up to there build on: the nearest such place, at most `upto`,
+/// which must be one. It is some hundred events away, unless those are of a time when none were noted.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "ReadResult<Clock>")]
+pub struct NextCut {
+    /// From here.
+    pub after: Clock,
+    /// No further.
+    pub upto: Clock,
+}
+
 /// Reads the clock alone.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "ReadResult<()>")]

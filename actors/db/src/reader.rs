@@ -174,6 +174,7 @@ handle!(
     OpenControlActs => reads::open_control_acts,
     UnfinishedBuilds => reads::unfinished_builds,
     EventsAfter => reads::events_after,
+    NextCut => reads::next_cut,
     CurrentClock => reads::nothing,
     LoadHot => reads::hot,
     HistoriesOf => history::histories_of,

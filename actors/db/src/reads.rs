@@ -225,6 +225,31 @@ pub async fn events_after(tx: &mut dyn ReadTx, msg: EventsAfter) -> Read<EventPa
     Ok(EventPage::Events(events))
 }
 
+/// The nearest noted place after a clock, cut off at `upto`: what two such places have in common is one, too.
+pub async fn next_cut(tx: &mut dyn ReadTx, msg: NextCut) -> Read<Clock> {
+    let mut nearest = (i64::MAX, msg.upto.clone());
+    for (master, head) in msg.upto.heads() {
+        let after = msg.after.head(master);
+        let first = Select::from(&EVENT_CUTS)
+            .filter(Cond::eq("masterid", master.0))
+            .filter(Cond::is("seq", Gt, after))
+            .order("seq", false)
+            .limit(1);
+        let Some(row) = tx.select(&first).await?.into_iter().next().filter(|_| after < head) else {
+            continue;
+        };
+        let mut fields = Fields::new(&EVENT_CUTS, row);
+        (fields.skip(), fields.skip());
+        let Some(cut) = clock_of(&mut fields)? else { continue };
+        let cut = msg.upto.meet(&cut);
+        let way = cut.heads().map(|(m, seq)| (seq - msg.after.head(m)).max(0)).sum();
+        if way < nearest.0 {
+            nearest = (way, cut);
+        }
+    }
+    Ok(nearest.1)
+}
+
 /// All unfinished ones and the newest of the others, ascending.
 async fn newest<E: RowMapped>(tx: &mut dyn ReadTx, limit: u64) -> Read<Vec<Arc<E>>> {
     let id = E::TABLE.columns[0].0;

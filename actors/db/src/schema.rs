@@ -116,6 +116,8 @@ tables! {
     LISTENERS = "listeners" key 1 ["name": Text, "clock": Text, "settings": Text] unique &[], index &[];
     WRITE_IDS = "write_ids" key 1 ["id": Blob, "at": Int, "outcome": Text] unique &[], index &[&["at"]];
     EVENTS = "events" key 2 ["masterid": Int, "seq": Int, "topic": Text, "body": Text, "at": Int] unique &[], index &[];
+    // Clocks that contain all that their events build on, each under one of its heads.
+    EVENT_CUTS = "event_cuts" key 2 ["masterid": Int, "seq": Int, "clock": Text] unique &[], index &[];
 }
 
 /// Whether a column of a history that lists are sorted by always has a value: said of nulls, an order would keep PostgreSQL from

@@ -5,6 +5,7 @@
 mod console;
 #[path = "../../../../tests/support/databases.rs"]
 mod databases;
+mod far_behind;
 mod feed;
 mod judge;
 mod kill;

@@ -45,7 +45,8 @@ steps!(
     "0005_retention",
     "0006_audit",
     "0007_totals",
-    "0008_log_objects"
+    "0008_log_objects",
+    "0009_event_cuts"
 );
 
 /// Log text beside a SQLite file; elsewhere it has tables in the database.

@@ -8,6 +8,9 @@ use crate::engine::Value;
 use crate::rows::json;
 use crate::schema::*;
 
+/// How many of a master's events lie between two cuts.
+const CUT_EVERY: i64 = 500;
+
 /// This master's row of `master_heads` as this process last wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -51,10 +54,25 @@ impl Unit<'_> {
             numbered.map(|(seq, (at, what))| Event { master: self.master, seq, at, what }).collect();
         let rows = events.iter().map(event_row).collect::<Result<Vec<_>, _>>()?;
         self.tx.insert(&EVENTS, &rows).await?;
+        self.flush_cut(head, events.len() as i64).await?;
         self.flush_totals_of(&events).await?;
         self.flush_entities().await?;
         self.flush_out().await?;
         Ok(Some(events))
+    }
+
+    /// Notes now and then what is committed. All that this master's events up to `head` build on was committed before they were, and so is
+    /// contained; what others' events in it build on likewise. So it is a place up to which the events of all masters can be put in order.
+    async fn flush_cut(&mut self, head: Head, count: i64) -> Result<(), EngineError> {
+        let due = head.seq / CUT_EVERY != (head.seq + count) / CUT_EVERY;
+        if !self.shared || !due {
+            return Ok(());
+        }
+        let mut cut = crate::reads::clock(self.tx, 0).await?;
+        // What is being written builds on what others may have committed since this transaction looked.
+        cut.set(self.master, head.seq);
+        let row = vec![self.master.0.into(), head.seq.into(), cut.to_string().into()];
+        self.tx.insert(&EVENT_CUTS, &[row]).await
     }
 
     /// Moves this master's head in one conditional statement, which locks its row and proves that the place is still ours.
