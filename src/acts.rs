@@ -38,7 +38,10 @@ impl Outside for MasterActs {
         }
         if let (ControlTarget::Master(_), "gc") = (&act.target, act.action.as_str()) {
             let janitor = self.janitor.get().cloned();
-            let dry_run = act.params.get("dry-run").and_then(Value::as_bool).unwrap_or(false);
+            if let Some(faults) = faults(&act, &["dry-run"]) {
+                return async { Some(faults) }.boxed();
+            }
+            let dry_run = is_dry_run(&act);
             return async move { janitor::act(&janitor?, dry_run).await }.boxed();
         }
         if let (ControlTarget::Notifier(name), "test") = (&act.target, act.action.as_str()) {
@@ -56,6 +59,29 @@ impl Outside for MasterActs {
     }
 }
 
+/// What is wrong with an act's parameters, if something is: one that is misspelled must not turn a trial into the real thing.
+fn faults(act: &ControlAct, known: &[&str]) -> Option<ControlAnswer> {
+    let mut faults = serde_json::Map::new();
+    for (name, value) in act.params.as_object().into_iter().flatten() {
+        let fault = match name.as_str() {
+            // who asks, as the API adds it
+            "owner" => continue,
+            it if !known.contains(&it) => {
+                format!("there is no such parameter; there are: {}", known.join(", "))
+            }
+            "dry-run" if !value.is_boolean() => "must be true or false".to_owned(),
+            "number" if !value.is_i64() && !value.is_null() => "must be the number of a version".to_owned(),
+            _ => continue,
+        };
+        faults.insert(name.clone(), fault.into());
+    }
+    (!faults.is_empty()).then_some(ControlAnswer::Invalid(faults.into()))
+}
+
+fn is_dry_run(act: &ControlAct) -> bool {
+    act.params.get("dry-run").and_then(Value::as_bool).unwrap_or(false)
+}
+
 /// Puts a trial message into a notifier's outbox.
 async fn test_notifier(status: &StatusLayer, name: &str, by: &str) -> ControlAnswer {
     match status.test(name, by).await {
@@ -66,18 +92,13 @@ async fn test_notifier(status: &StatusLayer, name: &str, by: &str) -> ControlAns
 
 /// Asks the configurator. None when it is away: it finishes what it had begun, and hears of the act again.
 async fn reconfigure(configurator: &Front<Configurator>, act: &ControlAct) -> Option<ControlAnswer> {
-    let dry_run = act.params.get("dry-run").and_then(Value::as_bool).unwrap_or(false);
-    let from = match (act.action.as_str(), act.params.get("number")) {
-        ("reload", _) => From::Files,
-        (_, None | Some(Value::Null)) => From::Version(None),
-        (_, Some(number)) => match number.as_i64() {
-            Some(number) => From::Version(Some(number)),
-            None => {
-                return Some(ControlAnswer::Failed("`number` must be the number of a version".to_owned()));
-            }
-        },
-    };
-    let wish = Reconfigure { from, dry_run, who: act.identity.clone(), act: Some(act.id) };
+    let reload = act.action == "reload";
+    if let Some(faults) = faults(act, if reload { &["dry-run"] } else { &["dry-run", "number"] }) {
+        return Some(faults);
+    }
+    let number = act.params.get("number").and_then(Value::as_i64);
+    let from = if reload { From::Files } else { From::Version(number) };
+    let wish = Reconfigure { from, dry_run: is_dry_run(act), who: act.identity.clone(), act: Some(act.id) };
     match configurator.ask_within(RECONFIGURED_WITHIN, wish).await {
         Ok(outcome) => Some(outcome.answer()),
         Err(AskError::Stopped) => Some(ControlAnswer::Failed("the master is stopping".to_owned())),

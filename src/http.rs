@@ -58,21 +58,6 @@ pub fn get_any_json(url: &str) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("the answer of {url} is not JSON: {}", text.trim()))
 }
 
-/// Posts JSON; gives the answer whatever its status, if it is JSON.
-pub fn post_json(url: &str, body: &Value) -> Result<Value> {
-    let mut answer = agent()
-        .post(url)
-        .header("content-type", "application/json")
-        .header("accept", "application/json")
-        .send(body.to_string())
-        .with_context(|| format!("failed to reach {url}"))?;
-    let status = answer.status();
-    let text =
-        answer.body_mut().read_to_string().with_context(|| format!("failed to read the answer of {url}"))?;
-    serde_json::from_str(&text)
-        .with_context(|| format!("the answer of {url} ({status}) is not JSON: {}", text.trim()))
-}
-
 /// Gets JSON; none if there is no such thing.
 pub fn get_json(url: &str) -> Result<Option<Value>> {
     let mut answer = agent()

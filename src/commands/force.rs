@@ -51,7 +51,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
     }
     let url = http::under(&options.master, &format!("api/v2/forceschedulers/{}", options.scheduler))?;
     let request = json!({"jsonrpc": "2.0", "id": 1, "method": "force", "params": params});
-    let answer = http::post_json(&url, &request)?;
+    let answer = http::act_json(&url, &request)?;
     match (&answer["result"], &answer["error"]["message"]) {
         (Value::Array(result), _) if result.len() == 2 => {
             println!("buildset {}", result[0]);

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use greenroom_db::Upto;
 
@@ -32,6 +32,16 @@ pub fn run(options: Options) -> Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start")?;
     let upto = Upto { version: options.to, dry_run: options.dry_run };
+    if let Some(to) = options.to {
+        let upto = Upto { dry_run: true, ..upto };
+        let known =
+            runtime.block_on(greenroom_db::migrate_to(database.clone(), &settings.master.data_dir, upto))?;
+        ensure!(
+            to <= known.after,
+            "there is no version {to}: the newest that this program knows is {}",
+            known.after
+        );
+    }
     let done = runtime.block_on(greenroom_db::migrate_to(database, &settings.master.data_dir, upto))?;
     for (_, name) in &done.steps {
         println!("{} {name}", if options.dry_run { "would apply" } else { "applied" });

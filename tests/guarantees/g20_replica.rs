@@ -83,7 +83,7 @@ fn is_used(farm: &Farm) {
 fn sessions_read_what_they_wrote(kind: &'static str, short: usize, full: usize) {
     let mut run = Run::of("G20");
     let count = run.figure(short, full) / 2;
-    let (primary, bus) = (Server::start_primary(kind), buses::Server::start("nats"));
+    let (mut primary, bus) = (Server::start_primary(kind), buses::Server::start("nats"));
     // That of the first master lags; that of the second keeps up.
     let mut replicas = [primary.replica(LAG), primary.replica(0)];
     let mut masters = ["one", "two"].map(|name| member(name, &primary.url, &bus.url, ""));
@@ -101,6 +101,12 @@ fn sessions_read_what_they_wrote(kind: &'static str, short: usize, full: usize) 
     let without = pairs(&rests, "without", count, &mut run.dice);
     replicas.iter_mut().for_each(Server::resume);
     is_used(&masters[1]);
+    // A replica does not hide that the primary is away.
+    primary.stop();
+    patience(Duration::from_secs(40), "a master that is not well", || {
+        let health = masters[1].rest().try_get("/health").ok()?;
+        (health.status == 503 && health.text.contains("has been away for")).then_some(())
+    });
     let figures = format!(
         "{kind}: {} pairs over a replica {LAG} s behind and one that keeps up ({by_replica} reads), {} while both were dead; 0 stale, 0 went back; reads took {} ms and {} ms at most",
         count.div_ceil(SESSIONS) * SESSIONS,

@@ -154,6 +154,13 @@ fn a_backup_of_a_running_master_is_restored_as_another_life() {
     assert_eq!(events_since(&farm, &seen), 200);
     drop(agent);
     farm.kill_master();
+    // One of its two files alone would be logs without text.
+    let torso = farm.path("torso.db");
+    std::fs::copy(&backup, &torso).expect("a copy");
+    let nowhere = laid_out("sqlite://greenroom.db");
+    let refused = answer(binary().args(["restore", "--config"]).arg(config(&nowhere)).arg(&torso));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("torso.logs.db"), "{refused:?}");
+    assert!(!farm.path("torso.logs.db").exists(), "nothing is made beside it");
     for database in ["sqlite://greenroom.db".to_owned(), databases::fresh("postgres")] {
         let mut restored = laid_out(&database);
         said(binary().args(["restore", "--config"]).arg(config(&restored)).arg(&backup));

@@ -78,6 +78,8 @@ fn a_bucket_that_is_away_hides_what_is_in_it_and_nothing_else() {
     assert_eq!(farm.lines(&hush, "say", 'o'), ["hush"]);
     let hidden = farm.rest().try_get(&format!("/api/v2/logs/{first}/contents?limit=1")).expect("an answer");
     assert_eq!((hidden.status, hidden.header("retry-after").is_some()), (503, true), "{}", hidden.text);
+    let raw = farm.rest().try_get(&format!("/api/v2/logs/{first}/raw")).expect("an answer");
+    assert_eq!(raw.status, 503, "told before a byte of it: {}", raw.text);
 
     server.again();
     eventually("the second log has left, too", || (stored() >= 2 * before).then_some(()));

@@ -43,6 +43,13 @@ fn old_builds_go_and_pinned_ones_stay() {
     assert_eq!(goes["old"]["logs_of_builds"], 1, "{told}");
     assert!(goes["old"]["log_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{told}");
     assert_eq!(goes["kept"], Value::Null, "{told}");
+    for (params, fault) in [
+        (json!({"dryRun": true}), "there is no such parameter; there are: dry-run"),
+        (json!({"dry-run": "yes"}), "must be true or false"),
+    ] {
+        let answer = farm.rest().try_call("masters/1", "gc", &params, None).expect("an answer");
+        assert!(answer.status == 400 && answer.text.contains(fault), "{params}: {}", answer.text);
+    }
     assert_eq!(total(&farm, "builds"), 9, "a dry run removes nothing");
 
     let begun = gc(&farm, &[]);

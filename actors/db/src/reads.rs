@@ -239,7 +239,8 @@ pub async fn next_cut(tx: &mut dyn ReadTx, msg: NextCut) -> Read<Clock> {
             continue;
         };
         let mut fields = Fields::new(&EVENT_CUTS, row);
-        (fields.skip(), fields.skip());
+        fields.skip();
+        fields.skip();
         let Some(cut) = clock_of(&mut fields)? else { continue };
         let cut = msg.upto.meet(&cut);
         let way = cut.heads().map(|(m, seq)| (seq - msg.after.head(m)).max(0)).sum();

@@ -19,7 +19,9 @@ const PROBE: Duration = Duration::from_secs(2);
 /// Answers `/health`: 200 with `ok` or `degraded`; 503 when the data layer does not answer, or `unwritable` when it
 /// takes no writes (a full disk answers reads).
 pub(crate) async fn health(request: HttpRequest, www: web::Data<Www>) -> HttpResponse {
-    let database = probe(&www).await;
+    // A replica may answer the probe.
+    let away = www.ro.stale_for().map(|it| format!("the database has been away for {} s", it.as_secs()));
+    let database = probe(&www).await.or(away);
     let unwell: Vec<_> = www
         .runtime
         .snapshot()

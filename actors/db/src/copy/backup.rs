@@ -73,9 +73,6 @@ pub async fn backup(database: &DatabaseOptions, dir: &Path, target: &Path) -> Re
         Kind::Sqlite(file) => file,
     };
     check_file(&source).await?;
-    if !logs_beside(&source).is_file() {
-        return Err(CopyError::Missing(logs_beside(&source)));
-    }
     let target = dir.join(target);
     let logs = logs_beside(&target);
     if let Some(there) = [&target, &logs].into_iter().find(|file| file.exists()) {

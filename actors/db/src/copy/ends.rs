@@ -64,10 +64,14 @@ fn current(found: Result<Migrated, SchemaError>, name: &dyn std::fmt::Display) -
 
 /// Refuses a file that is missing or not of this program's schema; it is left alone.
 pub async fn check_file(file: &Path) -> Result<(), CopyError> {
-    if !file.is_file() {
-        return Err(CopyError::Missing(file.to_path_buf()));
-    }
+    both_there(file)?;
     current(planned(file, Upto::default()).await, &file.display())
+}
+
+/// The text of logs stands beside the state; without it a copy would have logs without text, and nobody would say so.
+fn both_there(file: &Path) -> Result<(), CopyError> {
+    let missing = [file.to_path_buf(), logs_beside(file)].into_iter().find(|it| !it.is_file());
+    missing.map_or(Ok(()), |it| Err(CopyError::Missing(it)))
 }
 
 impl End {
@@ -105,9 +109,7 @@ impl End {
         let mut end = match kind(&database, dir)? {
             Kind::Memory => return Err(CopyError::Memory),
             Kind::Sqlite(file) => {
-                if !file.is_file() {
-                    return Err(CopyError::Missing(file));
-                }
+                both_there(&file)?;
                 let lock = lock(&file)?;
                 check_file(&file).await?;
                 Self::sqlite(&file, lock).await?

@@ -87,6 +87,8 @@ impl fmt::Display for TextStore {
 #[derive(Clone)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
+    /// Of a store that is a directory. It is made at the start only: what vanishes later (a share that is not mounted) is away.
+    root: Option<PathBuf>,
 }
 
 fn unavailable(error: &dyn std::error::Error) -> LogError {
@@ -105,8 +107,8 @@ impl Objects {
     ///
     /// # Errors
     /// The directory cannot be made, or the settings make no sense.
-    pub fn open(store: &TextStore) -> Result<Option<Self>, LogError> {
-        let store: Arc<dyn ObjectStore> = match store {
+    pub fn open(of: &TextStore) -> Result<Option<Self>, LogError> {
+        let store: Arc<dyn ObjectStore> = match of {
             TextStore::Database => return Ok(None),
             TextStore::Directory(path) => {
                 let failed = |error: std::io::Error| {
@@ -124,11 +126,20 @@ impl Objects {
                 }
             }
         };
-        Ok(Some(Self { store }))
+        let root = if let TextStore::Directory(path) = of { Some(path.clone()) } else { None };
+        Ok(Some(Self { store, root }))
+    }
+
+    fn there(&self) -> Result<(), LogError> {
+        match self.root.as_ref().filter(|root| !root.is_dir()) {
+            Some(root) => Err(LogError::Unavailable(format!("the directory {} is gone", root.display()))),
+            None => Ok(()),
+        }
     }
 
     /// Stores an object durably.
     pub async fn put(&self, log: LogId, object: i64, data: Vec<Bytes>) -> Result<(), LogError> {
+        self.there()?;
         let once = PutOptions { mode: PutMode::Overwrite, ..PutOptions::default() };
         let payload = data.into_iter().collect::<object_store::PutPayload>();
         self.store.put_opts(&name(log, object), payload, once).await.map_err(|e| unavailable(&e))?;
@@ -140,6 +151,7 @@ impl Objects {
         match self.store.get_range(&name(log, object), range).await {
             Ok(data) => Ok(data),
             Err(object_store::Error::NotFound { path, .. }) => {
+                self.there()?;
                 Err(LogError::Damaged(format!("the object {path} is missing")))
             }
             Err(error) => Err(unavailable(&error)),

@@ -129,7 +129,10 @@ pub(super) async fn raw(call: &Call, log: Option<Shown<Log>>, attachment: bool) 
     let log = log.ok_or_else(|| call.not_found())?;
     let asked = Asked::of(call)?;
     let origin = Origin::of(call, &log).await?;
-    let text = call.www.ro.log_text(log.id, asked.offset..asked.offset.saturating_add(asked.limit));
+    let mut text = call.www.ro.log_text(log.id, asked.offset..asked.offset.saturating_add(asked.limit));
+    // A store that is away is told by the status, as long as that can be told.
+    let first = text.try_next().await?;
+    let text = stream::iter(first.map(Ok)).chain(text).boxed();
     let text = if let (LogKind::Stdio, Some(mut pick)) = (log.kind, asked.stream) {
         let pieces = text.map(Some).chain(stream::once(future::ready(None)));
         let picked = move |piece: Option<Result<Bytes, DataError>>| match piece {
