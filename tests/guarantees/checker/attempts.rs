@@ -33,6 +33,9 @@ struct Record {
     repeated: BTreeSet<i64>,
 }
 
+/// From when a worker begins a command to when that writes down its start, in nanoseconds.
+const SPAWNED_WITHIN: u64 = 500_000_000;
+
 impl Record {
     fn read(dir: &Path, state: &Final, findings: &mut Findings) -> Self {
         let mut record = Self::default();
@@ -60,10 +63,11 @@ impl Record {
         }
     }
 
-    /// Whether a worker died under an attempt before another one began: it is an orphan, and not accepted.
+    /// Whether a worker died under an attempt before another one began: it is an orphan, and not accepted. A command that was begun writes down
+    /// its start a moment later.
     fn is_orphan(&self, attempt: &Attempt, later: u64) -> bool {
-        self.repeated.contains(&attempt.build)
-            && self.kills.iter().any(|it| (attempt.start..later).contains(it))
+        let begun = attempt.start.saturating_sub(SPAWNED_WITHIN);
+        self.repeated.contains(&attempt.build) && self.kills.iter().any(|it| (begun..later).contains(it))
     }
 
     fn judge_overlaps(&self, findings: &mut Findings) {
