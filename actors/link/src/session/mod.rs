@@ -270,6 +270,13 @@ impl SessionActor {
         });
     }
 
+    /// After the end of the connection: all is over once nothing is being written any more.
+    fn end_if_written(&self, ctx: &mut Context<Self>) {
+        if matches!(self.phase, Phase::Closing { .. }) && self.commands.open() == 0 {
+            complete(ctx);
+        }
+    }
+
     /// Tells the directory where this session is; again later if it cannot hear.
     fn tell_state(&mut self, ctx: &mut Context<Self>) {
         let (worker, serial) = (self.worker, self.serial);
@@ -557,12 +564,13 @@ impl Handler<InterruptCommand> for SessionActor {
 impl Handler<ForgetCommand> for SessionActor {
     type Result = ();
 
-    fn handle(&mut self, ForgetCommand(id): ForgetCommand, _: &mut Context<Self>) {
+    fn handle(&mut self, ForgetCommand(id): ForgetCommand, ctx: &mut Context<Self>) {
         self.commands.forget(&id);
         // Nobody wants its output any more, and its logs may have been ended: what is queued must not hold the rest up.
         if let Some(writer) = self.writers.remove(&id) {
             self.tasks.cancel(writer);
             self.commands.written(&id, Written::default());
+            self.end_if_written(ctx);
         }
     }
 }
@@ -597,9 +605,7 @@ impl Handler<OutputWritten> for SessionActor {
         };
         self.writers.remove(&command_id);
         self.commands.written(&command_id, written);
-        if matches!(self.phase, Phase::Closing { .. }) && self.commands.open() == 0 {
-            complete(ctx);
-        }
+        self.end_if_written(ctx);
     }
 }
 
