@@ -63,9 +63,7 @@ fn client(load: &Load, farm: &crate::harness::Rest, built: i64, mut dice: StdRng
 /// Cancels the requests of a promise; a few that a kill leaves waiting do no harm.
 fn cancel(farm: &crate::harness::Rest, promised: &Value) {
     for request in promised["requests"].as_array().into_iter().flatten() {
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "cancel", "params": {}}).to_string();
-        let path = format!("/api/v2/buildrequests/{request}");
-        let _ = farm.try_post(&path, &[("content-type", "application/json")], body.as_bytes());
+        let _ = farm.try_call(&format!("buildrequests/{request}"), "cancel", &json!({}), None);
     }
 }
 

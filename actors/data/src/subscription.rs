@@ -354,18 +354,14 @@ impl Subscription {
     async fn read_stored(&mut self, target: &Clock) -> Result<Clock, DataError> {
         let alone = target.heads().count() == 1;
         let mut merger = if alone { Merger::of_one_master(self.clock()) } else { Merger::new(self.clock()) };
-        let nearest;
-        let target = if alone {
-            target
-        } else {
+        let mut target = target.clone();
+        if !alone {
             // Several masters' events are put in order up to a place that needs nothing from beyond it.
-            let next = NextCut { after: self.clock(), upto: target.clone() };
-            nearest = read(&self.shared.reader, next).await?.value;
-            &nearest
-        };
+            target = read(&self.shared.reader, NextCut { after: self.clock(), upto: target }).await?.value;
+        }
         let mut heads = self.clock();
         let hot = self.shared.hot();
-        while merger.clock() == &*self.at && !merger.clock().covers(target) {
+        while merger.clock() == &*self.at && !merger.clock().covers(&target) {
             for (master, head) in target.heads() {
                 let after = heads.head(master);
                 if after >= head {
@@ -387,8 +383,8 @@ impl Subscription {
                     return Err(DataError::unavailable("events that must exist are not there yet"));
                 }
             }
-            if heads.covers(target) {
-                merger.settle(target);
+            if heads.covers(&target) {
+                merger.settle(&target);
             }
             while let Some(event) = merger.next_ready() {
                 let clock = merger.clock().clone();

@@ -230,14 +230,15 @@ pub async fn next_cut(tx: &mut dyn ReadTx, msg: NextCut) -> Read<Clock> {
     let mut nearest = (i64::MAX, msg.upto.clone());
     for (master, head) in msg.upto.heads() {
         let after = msg.after.head(master);
+        if after >= head {
+            continue;
+        }
         let first = Select::from(&EVENT_CUTS)
             .filter(Cond::eq("masterid", master.0))
             .filter(Cond::is("seq", Gt, after))
             .order("seq", false)
             .limit(1);
-        let Some(row) = tx.select(&first).await?.into_iter().next().filter(|_| after < head) else {
-            continue;
-        };
+        let Some(row) = tx.select(&first).await?.into_iter().next() else { continue };
         let mut fields = Fields::new(&EVENT_CUTS, row);
         fields.skip();
         fields.skip();

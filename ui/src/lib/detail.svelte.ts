@@ -129,7 +129,7 @@ export class BuildDetail {
     if (parts[0] === 'steps') {
       this.logs.delete((message as Log).logid);
     } else if (parts.at(-1) === 'deleted') {
-      this.error = new ApiError('Retention has removed this build.', 410);
+      [this.build, this.error] = [null, new ApiError('Retention has removed this build.', 410)];
     } else if (parts[2] === 'steps') {
       const step = message as Step;
       this.steps.put(step.stepid, step);

@@ -1,11 +1,10 @@
 //! The console's cells, kept by events, against the plainest reading of the database.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::time::Duration;
 
 use greenroom_data::retention::Remove;
-use greenroom_data::{ConsoleOf, ConsoleRow, DataLayer, DataOptions, Rw};
+use greenroom_data::{ConsoleOf, ConsoleRow, DataLayer, Rw};
 use greenroom_model::write::*;
 use greenroom_model::*;
 use greenroom_runtime::TestWorld;
@@ -13,22 +12,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::timeout;
 
-use crate::world::{change, configuration};
+use crate::world::{build_of, buildset_of, change, start};
 
 const GRACE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(20);
-
-async fn start(world: &TestWorld, url: &str, dir: &Path) -> DataLayer {
-    let options = DataOptions {
-        database_url: url.into(),
-        data_dir: dir.to_owned(),
-        bus: None,
-        master_name: "main".into(),
-    };
-    let layer = DataLayer::start(&world.root(), options).await.expect("the data layer starts");
-    layer.rw().write(vec![configuration()]).await.expect("configured");
-    layer
-}
 
 fn newest(limit: u64) -> ConsoleOf {
     ConsoleOf { limit, ..ConsoleOf::default() }
@@ -46,26 +33,11 @@ fn stamp(revision: u32) -> NewSourceStamp {
 fn set(rw: &Rw, stamps: Vec<StampRef>, builders: &BTreeSet<i64>) -> (Op, Vec<BuildRequestId>) {
     let requests: Vec<_> = builders.iter().map(|b| (rw.new_id().unwrap(), BuilderId(*b))).collect();
     let ids = requests.iter().map(|(id, _)| *id).collect();
-    let set = NewBuildset {
-        id: rw.new_id().unwrap(),
-        requests,
-        sourcestamps: stamps,
-        reason: "by hand".into(),
-        external_id: None,
-        properties: Properties::new(),
-        priority: 0,
-        waited_for: false,
-        scheduler: None,
-        parent: None,
-        rebuilt_build: None,
-    };
-    (Op::AddBuildset(Box::new(set)), ids)
+    (buildset_of(rw, requests, stamps).unwrap(), ids)
 }
 
 fn begin(rw: &Rw, request: BuildRequestId) -> (Op, BuildId) {
-    let id = rw.new_id().unwrap();
-    let (worker, state_string, properties) = (WorkerId(1), "starting".into(), Properties::new());
-    (Op::StartBuild(Box::new(NewBuild { id, request, worker, state_string, properties })), id)
+    build_of(rw, request, WorkerId(1)).unwrap()
 }
 
 fn end(build: BuildId, results: Results) -> Op {
@@ -254,15 +226,22 @@ async fn cells_are_what_a_plain_look_says_on_sqlite() {
     }
 }
 
-/// Changes that come while the console is open need no read.
-#[actix_rt::test]
-async fn what_is_built_of_a_new_change_is_followed_without_a_read() {
+/// A master in memory whose console somebody looks at.
+async fn of_one_change() -> (TestWorld, tempfile::TempDir, DataLayer) {
     let world = TestWorld::in_real_time();
     let dir = tempfile::tempdir().unwrap();
     let layer = start(&world, "memory:", dir.path()).await;
     let rw = layer.rw();
     rw.write(vec![change(&rw, "1").unwrap()]).await.unwrap();
     agrees(&layer, 10, "one change").await;
+    (world, dir, layer)
+}
+
+/// Changes that come while the console is open need no read.
+#[actix_rt::test]
+async fn what_is_built_of_a_new_change_is_followed_without_a_read() {
+    let (world, _dir, layer) = of_one_change().await;
+    let rw = layer.rw();
     for revision in 2..20 {
         let (set, requests) = set(&rw, vec![StampRef::New(stamp(revision))], &[1, 2].into());
         let (op, build) = begin(&rw, requests[0]);
@@ -282,12 +261,8 @@ async fn what_is_built_of_a_new_change_is_followed_without_a_read() {
 /// The cells tell of the newest 200 buildsets of a source stamp: what the oldest had leaves them.
 #[actix_rt::test]
 async fn a_source_stamp_of_many_buildsets_is_read_again() {
-    let world = TestWorld::in_real_time();
-    let dir = tempfile::tempdir().unwrap();
-    let layer = start(&world, "memory:", dir.path()).await;
+    let (world, _dir, layer) = of_one_change().await;
     let rw = layer.rw();
-    rw.write(vec![change(&rw, "1").unwrap()]).await.unwrap();
-    agrees(&layer, 10, "one change").await;
     for _ in 0..200 {
         let (set, requests) = set(&rw, vec![StampRef::New(stamp(1))], &[1].into());
         let (op, build) = begin(&rw, requests[0]);

@@ -1,10 +1,9 @@
 //! The feed over the real DataActor and real stores.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use greenroom_data::{DataError, DataLayer, DataOptions, Delivery, Ended, LogStream, Ro, Subscription};
+use greenroom_data::{DataError, DataLayer, Delivery, Ended, LogStream, Ro};
 use greenroom_db::{EventSink, Store};
 use greenroom_model::*;
 use greenroom_mq::{Broker, Notice, Publish};
@@ -14,43 +13,9 @@ use rand::{Rng, SeedableRng};
 use tokio::time::timeout;
 
 use crate::judge::Client;
-use crate::world::{Writer, configuration, versions};
+use crate::world::{Writer, configuration, everything, follow, soon, start, versions};
 
 const GRACE: Duration = Duration::from_secs(10);
-
-async fn start(world: &TestWorld, url: &str, dir: &Path) -> DataLayer {
-    let options = DataOptions {
-        database_url: url.into(),
-        data_dir: dir.to_owned(),
-        bus: None,
-        master_name: "main".into(),
-    };
-    let layer = DataLayer::start(&world.root(), options).await.expect("the data layer starts");
-    layer.rw().write(vec![configuration()]).await.expect("the configuration is stored");
-    layer
-}
-
-/// What happens within a time that any machine keeps.
-async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(60), future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
-}
-
-/// A subscription's events, into a client, up to a clock.
-async fn follow(subscription: &mut Subscription, client: &mut Client, until: &Clock) {
-    while !client.clock.covers(until) {
-        match soon("an event", subscription.next()).await {
-            Delivery::Event(event) => {
-                let e = &event.frame.event;
-                client.event(e.master, e.seq, e.what.record.entity(), e.what.record.version());
-            }
-            Delivery::Ended(why) => panic!("the subscription ended: {why:?}"),
-        }
-    }
-}
-
-fn everything() -> Vec<Pattern> {
-    (2..=7).map(|n| Pattern::parse(&vec!["*"; n].join("/"))).collect()
-}
 
 /// The clock that contains all that was written until now.
 async fn head(layer: &DataLayer) -> Clock {

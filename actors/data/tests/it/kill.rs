@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::judge::Client;
-use crate::world::{Writer, configuration, versions};
+use crate::world::{Writer, configuration, everything, versions};
 
 const DIR: &str = "GREENROOM_TEST_KILL_DIR";
 const SINCE: &str = "GREENROOM_TEST_KILL_SINCE";
@@ -106,8 +106,7 @@ async fn live(layer: DataLayer, since: Option<Clock>, seed: Option<u64>) {
         hot.clock.clone()
     });
     say(&format!("=clock {since}"));
-    let patterns = (2..=7).map(|n| Pattern::parse(&vec!["*"; n].join("/"))).collect();
-    let mut feed = layer.ro().subscribe(patterns, Some(since)).await.expect("a subscription");
+    let mut feed = layer.ro().subscribe(everything(), Some(since)).await.expect("a subscription");
     if let Some(seed) = seed {
         for n in 0..2 {
             let mut writer = Writer::new(layer.rw(), seed * 2 + n);

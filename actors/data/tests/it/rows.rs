@@ -1,10 +1,9 @@
 //! Rows of builders, kept by events, against the plainest reading of the database.
 
-use std::path::Path;
 use std::time::Duration;
 
 use greenroom_data::retention::Remove;
-use greenroom_data::{DataLayer, DataOptions, Rw};
+use greenroom_data::{DataLayer, Rw};
 use greenroom_model::write::*;
 use greenroom_model::*;
 use greenroom_runtime::TestWorld;
@@ -13,19 +12,9 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::world::{change, configuration};
+use crate::world::{build_of, buildset_of, change, configuration, open};
 
 const GRACE: Duration = Duration::from_secs(10);
-
-async fn start(world: &TestWorld, url: &str, dir: &Path) -> DataLayer {
-    let options = DataOptions {
-        database_url: url.into(),
-        data_dir: dir.to_owned(),
-        bus: None,
-        master_name: "main".into(),
-    };
-    DataLayer::start(&world.root(), options).await.expect("the data layer starts")
-}
 
 /// Builds that begin and end in any order.
 struct Farm {
@@ -49,32 +38,14 @@ impl Farm {
             ..NewSourceStamp::default()
         };
         let request = self.rw.new_id().unwrap();
-        let set = Op::AddBuildset(Box::new(NewBuildset {
-            id: self.rw.new_id().unwrap(),
-            requests: vec![(request, BuilderId(builder))],
-            sourcestamps: vec![StampRef::New(stamp)],
-            reason: "by hand".into(),
-            external_id: None,
-            properties: Properties::new(),
-            priority: 0,
-            waited_for: false,
-            scheduler: None,
-            parent: None,
-            rebuilt_build: None,
-        }));
+        let requests = vec![(request, BuilderId(builder))];
+        let set = buildset_of(&self.rw, requests, vec![StampRef::New(stamp)]).unwrap();
         self.rw.write(vec![set]).await.unwrap();
         if self.dice.random_range(0..8) == 0 {
             return; // it waits
         }
-        let id = self.rw.new_id().unwrap();
-        let new = NewBuild {
-            id,
-            request,
-            worker: WorkerId(1),
-            state_string: "starting".into(),
-            properties: Properties::new(),
-        };
-        self.rw.write(vec![Op::StartBuild(Box::new(new))]).await.unwrap();
+        let (start, id) = build_of(&self.rw, request, WorkerId(1)).unwrap();
+        self.rw.write(vec![start]).await.unwrap();
         self.open.push(id);
     }
 
@@ -157,7 +128,7 @@ fn summaries(layer: &DataLayer) -> Vec<String> {
 async fn rows_are_kept(url: &str, restart: bool) {
     let world = TestWorld::in_real_time();
     let dir = tempfile::tempdir().unwrap();
-    let layer = start(&world, url, dir.path()).await;
+    let layer = open(&world, url, dir.path()).await;
     layer.rw().write(vec![configuration()]).await.unwrap();
     let mut farm = Farm { rw: layer.rw(), dice: StdRng::seed_from_u64(11), open: Vec::new(), revision: None };
     // Long rows of one result, mixed ones, and builds that end late.
@@ -190,7 +161,7 @@ async fn rows_are_kept(url: &str, restart: bool) {
     world.finish().await;
     if restart {
         let world = TestWorld::in_real_time();
-        let layer = start(&world, url, dir.path()).await;
+        let layer = open(&world, url, dir.path()).await;
         assert_eq!(summaries(&layer), before);
         layer.stop(GRACE).await;
         drop(layer);

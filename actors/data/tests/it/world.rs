@@ -1,13 +1,60 @@
 //! A small world to write in: workers, schedulers and builders, and random writers.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use greenroom_data::{DataError, Hot, Rw};
+use greenroom_data::{DataError, DataLayer, DataOptions, Delivery, Hot, Rw, Subscription};
 use greenroom_model::write::*;
 use greenroom_model::*;
+use greenroom_runtime::TestWorld;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::time::timeout;
+
+use crate::judge::Client;
+
+/// A data layer over a database, which may be an empty one.
+pub async fn open(world: &TestWorld, url: &str, dir: &Path) -> DataLayer {
+    let options = DataOptions {
+        database_url: url.into(),
+        data_dir: dir.to_owned(),
+        bus: None,
+        master_name: "main".into(),
+    };
+    DataLayer::start(&world.root(), options).await.expect("the data layer starts")
+}
+
+/// The same, configured.
+pub async fn start(world: &TestWorld, url: &str, dir: &Path) -> DataLayer {
+    let layer = open(world, url, dir).await;
+    layer.rw().write(vec![configuration()]).await.expect("the configuration is stored");
+    layer
+}
+
+/// What happens within a time that any machine keeps.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(60), future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// The topics of all events.
+pub fn everything() -> Vec<Pattern> {
+    (2..=7).map(|n| Pattern::parse(&vec!["*"; n].join("/"))).collect()
+}
+
+/// A subscription's events, into a client, up to a clock.
+pub async fn follow(subscription: &mut Subscription, client: &mut Client, until: &Clock) {
+    while !client.clock.covers(until) {
+        match soon("an event", subscription.next()).await {
+            Delivery::Event(event) => {
+                let e = &event.frame.event;
+                client.event(e.master, e.seq, e.what.record.entity(), e.what.version());
+            }
+            Delivery::Ended(why) => panic!("the subscription ended: {why:?}"),
+        }
+    }
+}
 
 /// The configuration that every test begins with.
 pub fn configuration() -> Op {
@@ -53,11 +100,20 @@ pub fn buildset(rw: &Rw) -> Result<(Op, BuildRequestId), DataError> {
     let builder = hot.builders.values().next().map_or(BuilderId(0), |b| b.id);
     let request = rw.new_id()?;
     let stamp = NewSourceStamp { branch: Some("main".into()), ..NewSourceStamp::default() };
-    let op = Op::AddBuildset(Box::new(NewBuildset {
+    Ok((buildset_of(rw, vec![(request, builder)], vec![StampRef::New(stamp)])?, request))
+}
+
+/// A buildset of these requests and source stamps.
+pub fn buildset_of(
+    rw: &Rw,
+    requests: Vec<(BuildRequestId, BuilderId)>,
+    sourcestamps: Vec<StampRef>,
+) -> Result<Op, DataError> {
+    Ok(Op::AddBuildset(Box::new(NewBuildset {
         id: rw.new_id()?,
-        requests: vec![(request, builder)],
-        sourcestamps: vec![StampRef::New(stamp)],
-        reason: "test".into(),
+        requests,
+        sourcestamps,
+        reason: "by hand".into(),
         external_id: None,
         properties: Properties::new(),
         priority: 0,
@@ -65,8 +121,14 @@ pub fn buildset(rw: &Rw) -> Result<(Op, BuildRequestId), DataError> {
         scheduler: None,
         parent: None,
         rebuilt_build: None,
-    }));
-    Ok((op, request))
+    })))
+}
+
+/// A build of a request, on a worker.
+pub fn build_of(rw: &Rw, request: BuildRequestId, worker: WorkerId) -> Result<(Op, BuildId), DataError> {
+    let id = rw.new_id()?;
+    let (state_string, properties) = ("starting".into(), Properties::new());
+    Ok((Op::StartBuild(Box::new(NewBuild { id, request, worker, state_string, properties })), id))
 }
 
 /// Somebody who writes this and that, to entities that others write too.
@@ -112,9 +174,7 @@ impl Writer {
         if let (Op::AddBuildset(set), Some(change)) = (&mut buildset, newest) {
             set.sourcestamps = vec![StampRef::Existing(change.sourcestamp.id)];
         }
-        let id = self.rw.new_id()?;
-        let (state_string, properties) = ("starting".into(), Properties::new());
-        let start = Op::StartBuild(Box::new(NewBuild { id, request, worker, state_string, properties }));
+        let (start, id) = build_of(&self.rw, request, worker)?;
         self.rw.write(vec![buildset, start]).await?;
         self.open.push(id);
         Ok(())

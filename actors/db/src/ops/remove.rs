@@ -24,8 +24,9 @@ pub async fn remove(unit: &mut Unit<'_>, what: &Remove) -> Done<Removed> {
     let mut textless = removable(unit, what.logs_of.iter().map(|b| b.0).collect()).await?;
     textless.retain(|b| !builds.iter().any(|gone| gone.id == b.id));
     done.builds_without_logs = textless.len() as u64;
-    announce_logs(unit, &ids(&textless)).await?;
-    remove_logs(unit, &ids(&textless), &mut done).await?;
+    let gone = remove_logs(unit, &ids(&textless), &mut done).await?;
+    // Those of a build that goes go with it, without a word of their own.
+    announce_gone(unit, &gone);
     mark_textless(unit, &ids(&textless)).await?;
     remove_logs(unit, &ids(&builds), &mut done).await?;
     let requests = builds.iter().map(|b| b.request.0).collect();
@@ -135,29 +136,31 @@ async fn waited_for(unit: &mut Unit<'_>, builds: &[std::sync::Arc<Build>]) -> Do
     Ok(requests.iter().filter(|r| waits(r.buildset.0)).map(|r| r.id.0).collect())
 }
 
-/// Tells that logs of builds that stay are about to go. (Those of a build that goes go with it, without a word of their own.)
-async fn announce_logs(unit: &mut Unit<'_>, builds: &[i64]) -> Done<()> {
+/// The rows of logs, which it answers; their text is removed later by whoever writes it.
+async fn remove_logs(
+    unit: &mut Unit<'_>,
+    builds: &[i64],
+    done: &mut Removed,
+) -> Done<Vec<std::sync::Arc<Log>>> {
     let steps = column(unit, &STEPS, "stepid", "buildid", builds).await?;
-    for log in load_where::<Log>(unit.tx, "stepid", &steps, &[]).await? {
-        let mut last = (*log).clone();
-        last.version += 1;
-        unit.announce(EventName::Deleted, Record::Log(last.into()));
-    }
-    Ok(())
-}
-
-/// The rows of logs; their text is removed later by whoever writes it.
-async fn remove_logs(unit: &mut Unit<'_>, builds: &[i64], done: &mut Removed) -> Done<()> {
-    let steps = column(unit, &STEPS, "stepid", "buildid", builds).await?;
-    let logs = column(unit, &LOGS, "logid", "stepid", &steps).await?;
-    for log in &logs {
+    let logs = load_where::<Log>(unit.tx, "stepid", &steps, &[]).await?;
+    let ids: Vec<i64> = logs.iter().map(|log| log.id.0).collect();
+    for log in &ids {
         let row = vec![(*log).into(), unit.at.0.into()];
         unit.upsert(&REMOVED_LOGS, row);
         unit.cache.logs.forget(log);
     }
-    keep_ids(unit, IdKind::Log, &logs).await?;
-    done.logs += delete(unit, &LOGS, "logid", &logs).await?;
-    Ok(())
+    keep_ids(unit, IdKind::Log, &ids).await?;
+    done.logs += delete(unit, &LOGS, "logid", &ids).await?;
+    Ok(logs)
+}
+
+fn announce_gone(unit: &mut Unit<'_>, logs: &[std::sync::Arc<Log>]) {
+    for log in logs {
+        let mut last = (**log).clone();
+        last.version += 1;
+        unit.announce(EventName::Deleted, Record::Log(last.into()));
+    }
 }
 
 async fn mark_textless(unit: &mut Unit<'_>, builds: &[i64]) -> Done<()> {

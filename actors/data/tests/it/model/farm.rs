@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::steps::{CLIENTS, Lie, MASTERS, MORTAL, Step};
 use crate::judge::{Broken, Client};
-use crate::world::{Writer, change, configuration, versions};
+use crate::world::{Writer, change, configuration, everything, versions};
 
 /// Nothing that works takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -118,10 +118,6 @@ struct Reader {
 /// More than a play makes.
 fn all_changes() -> ConsoleOf {
     ConsoleOf { limit: 200, ..ConsoleOf::default() }
-}
-
-fn everything() -> Vec<Pattern> {
-    (2..=7).map(|n| Pattern::parse(&vec!["*"; n].join("/"))).collect()
 }
 
 impl Farm {
