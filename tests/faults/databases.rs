@@ -1,8 +1,8 @@
 //! The whole program on PostgreSQL and MariaDB: builds, a kill of the master, half a minute without the server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::databases::{self, Server};
 use crate::harness::{Farm, Plan, RETRY, SUCCESS, patience};
@@ -24,7 +24,7 @@ env = { JOB = "${{ prop.job }}" }
 "#;
 
 fn config(url: &str) -> String {
-    format!("[database]\nurl = \"{url}\"\nconnect-timeout = \"2s\"\n{BUILDER}")
+    format!("[database]\nurl = \"{url}\"\n{BUILDER}")
 }
 
 fn a_master_builds_is_killed_and_loses_nothing(kind: &str) {
@@ -62,6 +62,26 @@ fn a_master_on_mariadb_builds_is_killed_and_loses_nothing() {
     a_master_builds_is_killed_and_loses_nothing("mariadb");
 }
 
+fn ask_under_a_key(farm: &Farm) -> (u16, Value) {
+    let params = json!({"builderNames": ["b"], "job": "100"});
+    let answer =
+        farm.rest().try_call("forceschedulers/force", "force", &params, Some("a key")).expect("an answer");
+    (answer.status, answer.json())
+}
+
+/// The first write waits for better times, and is then refused; later ones are told at once.
+fn writes_are_refused(farm: &Farm) {
+    let (status, refused) = ask_under_a_key(farm);
+    assert_eq!(status, 503, "{refused}");
+    let asked = Instant::now();
+    assert_eq!(ask_under_a_key(farm).0, 503);
+    let body = json!({"author": "Ada", "branch": "main", "revision": "refused", "comments": ""}).to_string();
+    let headers = [("content-type", "application/json")];
+    let refused = farm.rest().try_post("/change_hook/base", &headers, body.as_bytes()).expect("an answer");
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+}
+
 /// The server is killed and comes back half a minute later, while a build runs and clients push and ask.
 fn half_a_minute_without_the_server_costs_nothing_but_time(kind: &'static str) {
     let mut server = Server::start(kind);
@@ -72,7 +92,7 @@ fn half_a_minute_without_the_server_costs_nothing_but_time(kind: &'static str) {
     let before: Vec<i64> = (0..6).map(|job| farm.force("b", &json!({"job": job.to_string()}))).collect();
     farm.push_change("main", "acknowledged");
     server.stop();
-    let away = std::time::Instant::now();
+    let away = Instant::now();
     patience(Duration::from_secs(10), "/health that says it", || {
         farm.rest().try_get("/health").ok().filter(|it| it.status == 503)
     });
@@ -80,15 +100,12 @@ fn half_a_minute_without_the_server_costs_nothing_but_time(kind: &'static str) {
     let hot = farm.rest().try_get("/api/v2/builders").expect("an answer");
     assert_eq!(hot.status, 200, "{}", hot.text);
     assert!(hot.header("greenroom-stale").is_some(), "{hot:?}");
-    let asked = std::time::Instant::now();
+    let asked = Instant::now();
     let cold = farm.rest().try_get("/api/v2/sourcestamps").expect("an answer");
     assert_eq!(cold.status, 503, "{}", cold.text);
     assert!(cold.header("retry-after").is_some(), "{cold:?}");
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-    let body = json!({"author": "Ada", "branch": "main", "revision": "refused", "comments": ""}).to_string();
-    let headers = [("content-type", "application/json")];
-    let refused = farm.rest().try_post("/change_hook/base", &headers, body.as_bytes()).expect("an answer");
-    assert_eq!(refused.status, 503, "{}", refused.text);
+    writes_are_refused(&farm);
     patience(Duration::from_secs(60), "half a minute", || {
         (away.elapsed() > Duration::from_secs(30)).then_some(())
     });
@@ -103,6 +120,9 @@ fn half_a_minute_without_the_server_costs_nothing_but_time(kind: &'static str) {
     }
     let changes = farm.rest().list("changes");
     assert!(changes.iter().any(|change| change["revision"] == "acknowledged"), "{changes:?}");
+    let forced =
+        [ask_under_a_key(&farm), ask_under_a_key(&farm)].map(|(_, answer)| answer["result"][0].clone());
+    assert!(forced[0].is_i64() && forced[0] == forced[1], "refused twice, then done once: {forced:?}");
     let after = farm.force("b", &json!({"job": "99"}));
     assert_eq!(farm.await_request(after)["results"], SUCCESS);
     patience(Duration::from_secs(5), "replies that are not stale", || {

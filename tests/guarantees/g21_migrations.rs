@@ -172,7 +172,8 @@ fn the_farm_goes_on(engine: &str, source: &Source, place: Place) {
     }
     let builds = farm.builds_of(source.running);
     assert_eq!(builds[0]["results"], RETRY, "{builds:?}");
-    assert!(farm.log(&builds[0], "work").contains("begun"), "{engine} {place:?}");
+    let log = farm.log(&builds[0], "work");
+    assert!(log.contains("begun"), "{engine} {place:?}: {log:?}\n{}", farm.story_of(&builds[0]));
     assert_eq!(farm.rest().list("buildrequests").len(), 2);
     std::fs::remove_file(&source.gate).expect("the gate closes");
 }

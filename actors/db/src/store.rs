@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use greenroom_model::ids::IdKind;
-use greenroom_model::{Build, Clock, Log, Master, MasterId, Step, Timestamp};
+use greenroom_model::{Clock, Master, MasterId, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -29,7 +29,7 @@ use crate::ops::{gone_counter, lease_of_head, start_master};
 use crate::options::DatabaseOptions;
 use crate::plant::Plant;
 use crate::replica::Seen;
-use crate::rows::{Fields, RowMapped, load, load_where};
+use crate::rows::{Fields, RowMapped, load};
 use crate::schema::*;
 use crate::work::{Cache, Head, Unit};
 
@@ -137,7 +137,6 @@ impl Store {
         let (engine, logs) = (&*opened.engine, &opened.logs);
         let (presence, now) = wait_for_place(engine, master_name, now, database.lease).await?;
         let place = Place::take(engine, logs, master_name, now, database.lease).await?;
-        cut_logs(engine, logs, place.master).await?;
         let inner = place.inner(opened.engine, opened.logs, database.lease);
         Ok(Self(Arc::new(Inner { _lock: opened.lock, presence: Mutex::new(presence), ..inner })))
     }
@@ -448,22 +447,6 @@ pub(crate) fn schema_error(database: &dyn std::fmt::Display, error: SchemaError)
         SchemaError::Back(wanted, found) => OpenError::Back { wanted, found },
         SchemaError::Engine(error) => OpenError::Failed(format!("{database}: {error}")),
     }
-}
-
-/// Removes text of this master's unfinished logs that was stored but never announced: nobody has seen it, and it may be sent
-/// again. That of other masters is just being written.
-async fn cut_logs(engine: &dyn Engine, logs: &LogStore, me: MasterId) -> Result<(), OpenError> {
-    let mut tx = engine.read().await.map_err(failed)?;
-    let running = Select::from(&BUILDS).filter(Cond::eq("complete", 0)).filter(Cond::eq("masterid", me.0));
-    let builds = load::<Build>(&mut *tx, &running).await.map_err(failed)?;
-    let builds: Vec<i64> = builds.iter().map(|it| it.id.0).collect();
-    let open = [Cond::eq("complete", 0)];
-    let steps = load_where::<Step>(&mut *tx, "buildid", &builds, &open).await.map_err(failed)?;
-    let steps: Vec<i64> = steps.iter().map(|it| it.id.0).collect();
-    for log in load_where::<Log>(&mut *tx, "stepid", &steps, &open).await.map_err(failed)? {
-        logs.cut_to(log.id, log.num_lines).await.map_err(failed)?;
-    }
-    Ok(())
 }
 
 /// Locks a file beside the database, for this process's life: a second one must not write to it.

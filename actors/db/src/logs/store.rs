@@ -272,7 +272,7 @@ impl LogStore {
         Ok(tx.commit().await?)
     }
 
-    /// Removes what is stored of a log past its announced lines, so that it can be sent again.
+    /// Removes what is stored of a log past a line: a copy's log then is as long as its row says.
     pub async fn cut_to(&self, log: LogId, lines: i64) -> Result<(), LogError> {
         if self.extent(log).await?.0 <= lines {
             return Ok(());
