@@ -7,7 +7,6 @@ use figment::value::Value;
 use crate::extract::{Parts, Report};
 use crate::fault::{Fault, suggest};
 use crate::sections::change_sources::ChangeSource;
-use crate::sections::database::DatabaseUrl;
 use crate::sections::schedulers::{ForceScheduler, Parameter, ParameterKind, Scheduler};
 use crate::sections::steps::{GitMethod, GitMode, StepAction};
 use crate::sections::workers::WorkerKind;
@@ -19,7 +18,7 @@ use crate::{effect, reach, supervised, telling};
 pub(crate) fn check(merged: &Value, parts: &Parts, report: &mut Report<'_>) {
     references(merged, parts, report, ("schedulers", "builders"), "builder");
     references(merged, parts, report, ("builders", "workers"), "worker");
-    database(parts, report);
+    crate::sections::database::check(parts, report);
     www(parts, report);
     workers(parts, report);
     change_sources(parts, report);
@@ -36,37 +35,6 @@ pub(crate) fn check(merged: &Value, parts: &Parts, report: &mut Report<'_>) {
 
 fn path(parts: &[&str]) -> Vec<String> {
     parts.iter().map(|it| (*it).to_owned()).collect()
-}
-
-/// What concerns servers only does nothing for a file.
-fn database(parts: &Parts, report: &mut Report<'_>) {
-    let Some(database) = &parts.database else { return };
-    let at = |key: &str| path(&["database", key]);
-    if let Some(url) = &database.read_url
-        && !matches!(url, DatabaseUrl::Server(_))
-    {
-        let fault = Fault::error("bad-value", "a replica is a server's")
-            .help("use the url of a PostgreSQL or MariaDB replica");
-        report.push(&at("read-url"), false, fault);
-    }
-    if matches!(database.url, DatabaseUrl::Server(_)) {
-        return;
-    }
-    let others = [
-        "read-url",
-        "password",
-        "read-connections",
-        "connect-timeout",
-        "statement-timeout",
-        "lock-timeout",
-        "idle-transaction-timeout",
-    ];
-    for key in others.into_iter().filter(|key| report.is_set(&at(key))).collect::<Vec<_>>() {
-        let message = format!("`{key}` concerns database servers; this database is none");
-        let fault =
-            Fault::warning("no-effect", message).help("leave it out, or use a postgres:// or mariadb:// url");
-        report.push(&at(key), true, fault);
-    }
 }
 
 fn www(parts: &Parts, report: &mut Report<'_>) {

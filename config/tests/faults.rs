@@ -134,6 +134,16 @@ fn types_and_values() {
         ],
     );
     check(
+        with(
+            "[database]\nurl = 'postgres://g@h/g'\nread-url = 'mariadb://g@h/g'\nconnect-timeout = '0s'\n[mq]\nurl = 'nats://'\n",
+        ),
+        &[
+            "3:12 bad-value: a replica is of the same kind as its database ['mariadb://g@h/g'] (use the url of a replica of the server that `url` names)",
+            r#"4:19 bad-value: `connect-timeout` cannot be zero ['0s'] (leave it out, or write a time such as "5s")"#,
+            r#"6:7 bad-value: the url of the bus names no server ['nats://'] (write "nats://HOST:4222", say)"#,
+        ],
+    );
+    check(
         with("[database]\nurl = 'oracle://x'\nread-url = 'sqlite://y'\n"),
         &[
             r#"2:7 bad-value: not a database this version knows ['oracle://x'] (use "sqlite://FILE" (relative to data-dir), "postgres://USER@HOST/DATABASE", "mariadb://USER@HOST/DATABASE" or "memory:")"#,

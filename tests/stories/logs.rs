@@ -89,3 +89,24 @@ fn a_bucket_that_is_away_hides_what_is_in_it_and_nothing_else() {
     assert_eq!(said.matches("log text cannot leave").count(), 1, "{said}");
     assert_eq!(said.matches("log text leaves for the object store again").count(), 1, "{said}");
 }
+
+#[test]
+fn text_whose_file_was_lost_is_gone_and_not_empty() {
+    let mut farm = Farm::raise(CONFIG);
+    let agent = farm.agent("w1");
+    let build = farm.expect_build(farm.force("quiet", &json!({})), SUCCESS);
+    let log = log_of(&farm, &build);
+    drop(agent);
+    farm.kill_master();
+    for end in ["", "-wal", "-shm"] {
+        let file = farm.data_dir().join(format!("greenroom.logs.db{end}"));
+        assert!(!file.exists() || std::fs::remove_file(&file).is_ok());
+    }
+    farm.start();
+    assert!(farm.master_log().contains("greenroom.logs.db"), "{}", farm.master_log());
+    for form in ["contents", "raw"] {
+        let answer = farm.rest().try_get(&format!("/api/v2/logs/{log}/{form}")).expect("an answer");
+        assert_eq!(answer.status, 410, "{form}: {}", answer.text);
+        assert!(answer.text.contains("is not stored any more"), "{form}: {}", answer.text);
+    }
+}

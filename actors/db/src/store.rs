@@ -387,7 +387,12 @@ async fn open_engine(database: &DatabaseOptions, data_dir: &Path) -> Result<Open
             let (engine, _) =
                 Sqlite::open(&file, upto).await.map_err(|e| schema_error(&file.display(), e))?;
             let log_file = file.with_extension("logs.db");
+            let had_logs = log_file.exists();
             let logs = LogStore::file(&log_file).await.map_err(|e| schema_error(&log_file.display(), e))?;
+            if !had_logs && knows_logs(&engine).await.map_err(failed)? {
+                tracing::warn!(file = %log_file.display(), "the file with the text of logs was missing: unless it is put back while no master runs, \
+                     that text is lost");
+            }
             Ok(Opened { engine: Arc::new(engine), logs: text(logs)?, lock: Some(lock) })
         }
         Kind::Postgres => {
@@ -447,6 +452,10 @@ pub(crate) fn schema_error(database: &dyn std::fmt::Display, error: SchemaError)
         SchemaError::Back(wanted, found) => OpenError::Back { wanted, found },
         SchemaError::Engine(error) => OpenError::Failed(format!("{database}: {error}")),
     }
+}
+
+async fn knows_logs(engine: &dyn Engine) -> Result<bool, EngineError> {
+    Ok(!engine.read().await?.select(&Select::from(&LOGS).limit(1)).await?.is_empty())
 }
 
 /// Locks a file beside the database, for this process's life: a second one must not write to it.

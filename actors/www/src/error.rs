@@ -15,6 +15,9 @@ pub(crate) enum ApiError {
     /// No such entity.
     #[error("not found while getting {0}")]
     NotFound(String),
+    /// It was there, and will not be again.
+    #[error("{0}")]
+    Gone(String),
     /// Whoever asks may not know.
     #[error("you may not read {0}")]
     Forbidden(&'static str),
@@ -39,6 +42,7 @@ impl ApiError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             ApiError::NoPath(_) | ApiError::NotFound(_) => StatusCode::NOT_FOUND,
+            ApiError::Gone(_) => StatusCode::GONE,
             ApiError::Forbidden(_) => StatusCode::FORBIDDEN,
             ApiError::BadQuery(_) => StatusCode::BAD_REQUEST,
             ApiError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,

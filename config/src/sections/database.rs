@@ -8,6 +8,8 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::extract::{Parts, Report};
+use crate::fault::Fault;
 use crate::values::{Duration, Secret, serde_fault, url_passwords};
 
 /// The `[database]` section. What stands after `url` concerns servers: PostgreSQL and MariaDB.
@@ -112,6 +114,73 @@ fn unknown<E: Error>() -> E {
         "use \"sqlite://FILE\" (relative to data-dir), \"postgres://USER@HOST/DATABASE\", \"mariadb://USER@HOST/DATABASE\" \
          or \"memory:\"",
     )
+}
+
+/// The settings of `[database]` that are times; none may be zero.
+const DATABASE_TIMES: [&str; 4] =
+    ["connect-timeout", "statement-timeout", "lock-timeout", "idle-transaction-timeout"];
+
+/// What no value can check alone.
+pub(crate) fn check(parts: &Parts, report: &mut Report<'_>) {
+    let Some(database) = &parts.database else { return };
+    if let Some(fault) = database.read_url.as_ref().and_then(|replica| replica_fault(&database.url, replica))
+    {
+        report.push(&at("read-url"), false, fault);
+    }
+    let times = [
+        database.connect_timeout,
+        database.statement_timeout,
+        database.lock_timeout,
+        database.idle_transaction_timeout,
+    ];
+    for (key, _) in
+        DATABASE_TIMES.iter().zip(times).filter(|(_, time)| time.is_some_and(|time| time.is_zero()))
+    {
+        let fault = Fault::error("bad-value", format!("`{key}` cannot be zero"))
+            .help("leave it out, or write a time such as \"5s\"");
+        report.push(&at(key), false, fault);
+    }
+    if !matches!(database.url, DatabaseUrl::Server(_)) {
+        of_servers_only(report);
+    }
+}
+
+/// What is wrong with a replica of this database.
+fn replica_fault(database: &DatabaseUrl, replica: &DatabaseUrl) -> Option<Fault> {
+    match (database, replica) {
+        (DatabaseUrl::Server(database), DatabaseUrl::Server(replica))
+            if is_postgres(database) != is_postgres(replica) =>
+        {
+            Some(
+                Fault::error("bad-value", "a replica is of the same kind as its database")
+                    .help("use the url of a replica of the server that `url` names"),
+            )
+        }
+        (_, DatabaseUrl::Server(_)) => None,
+        _ => Some(
+            Fault::error("bad-value", "a replica is a server's")
+                .help("use the url of a PostgreSQL or MariaDB replica"),
+        ),
+    }
+}
+
+fn is_postgres(url: &Secret) -> bool {
+    url.expose().starts_with("postgres")
+}
+
+/// What concerns servers only does nothing for a file.
+fn of_servers_only(report: &mut Report<'_>) {
+    let others = ["read-url", "password", "read-connections"].into_iter().chain(DATABASE_TIMES);
+    for key in others.filter(|key| report.is_set(&at(key))).collect::<Vec<_>>() {
+        let message = format!("`{key}` concerns database servers; this database is none");
+        let fault =
+            Fault::warning("no-effect", message).help("leave it out, or use a postgres:// or mariadb:// url");
+        report.push(&at(key), true, fault);
+    }
+}
+
+fn at(key: &str) -> [String; 2] {
+    ["database", key].map(str::to_owned)
 }
 
 #[cfg(test)]

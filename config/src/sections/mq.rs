@@ -27,6 +27,9 @@ impl<'de> Deserialize<'de> for MqUrl {
         let url = Secret::deserialize(deserializer)?;
         match url.expose().split_once(':').map(|it| it.0) {
             Some("local") if url.expose() == "local:" => Ok(MqUrl::Local),
+            Some("nats" | "tls" | "amqp" | "amqps") if !names_server(url.expose()) => {
+                Err(serde_fault("the url of the bus names no server", "write \"nats://HOST:4222\", say"))
+            }
             Some("nats" | "tls" | "amqp" | "amqps" | "postgres" | "postgresql") => Ok(MqUrl::Bus(url)),
             _ => Err(serde_fault(
                 "not a message bus this version knows",
@@ -35,4 +38,12 @@ impl<'de> Deserialize<'de> for MqUrl {
             )),
         }
     }
+}
+
+/// Whether a host stands where one belongs.
+fn names_server(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    !host.is_empty() && !host.starts_with(':')
 }

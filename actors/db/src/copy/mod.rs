@@ -39,6 +39,9 @@ pub enum CopyError {
     /// `memory:` is neither source nor target.
     #[error("`memory:` ends with its process: there is nothing to copy")]
     Memory,
+    /// Source and target are one.
+    #[error("source and target are the same database")]
+    Same,
     /// There is no such file.
     #[error("there is no database {0}")]
     Missing(PathBuf),
@@ -143,6 +146,9 @@ pub async fn copy(
     now: Timestamp,
     mut tell: impl FnMut(&CopiedTable),
 ) -> Result<Copied, CopyError> {
+    if from.url == to.url {
+        return Err(CopyError::Same);
+    }
     let (source, mark) = End::stopped(from, dir).await?;
     if mark == Mark::Filling {
         return Err(CopyError::HalfCopied);
