@@ -33,8 +33,8 @@ impl Write for MaskedStderr {
 
 /// Starts logging: `RUST_LOG`, or else this level. Once a process; again is ignored.
 pub fn start(level: &str) {
-    // The HTTP server's own remarks are of no use to whoever runs a master.
-    let usual = format!("{level},actix_server=warn,actix_rt=warn");
+    // What the HTTP server remarks is of no use to whoever runs a master; what becomes of the bus is told in words of our own.
+    let usual = format!("{level},actix_server=warn,actix_rt=warn,async_nats=off,lapin=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let _ = tracing_subscriber::fmt()

@@ -88,6 +88,9 @@ impl Wire {
     /// The connection stands.
     pub fn is_up(&self) {
         self.gauge.connected.store(true, Ordering::Relaxed);
+        if self.gauge.missed.swap(false, Ordering::Relaxed) {
+            tracing::info!("the bus is back");
+        }
     }
 
     /// Something came.
@@ -133,6 +136,8 @@ pub(crate) async fn in_time<T, E: std::fmt::Display>(
 #[derive(Debug, Default)]
 struct Gauge {
     connected: AtomicBool,
+    /// It was said that the bus is away.
+    missed: AtomicBool,
     connections: AtomicU64,
     sent: AtomicU64,
     heard: AtomicU64,
@@ -252,7 +257,6 @@ impl Handler<LinkEnded> for BusLink {
 
 async fn keep_connected(url: BusUrl, wire: impl Fn() -> Wire, gauge: Arc<Gauge>) {
     let mut wait = BACKOFF.0;
-    let mut told = false;
     loop {
         gauge.connections.fetch_add(1, Ordering::Relaxed);
         let began = Instant::now();
@@ -266,8 +270,7 @@ async fn keep_connected(url: BusUrl, wire: impl Fn() -> Wire, gauge: Arc<Gauge>)
         if was_up && began.elapsed() >= HELD {
             wait = BACKOFF.0;
         }
-        if was_up || !told {
-            told = true;
+        if !gauge.missed.swap(true, Ordering::Relaxed) {
             tracing::warn!(mq.bus = url.name(), error = %error, "the bus is away: other masters are heard of by polling");
         }
         sleep(wait.mul_f64(jitter())).await;
