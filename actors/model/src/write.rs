@@ -42,7 +42,8 @@ pub enum Op {
     Configure(Box<Configuration>),
     /// Numbers a configuration (beside `Configure` in the same write). Refused if this master has that number already.
     AddConfiguration(Box<NewConfiguration>),
-    /// Adds a change, unless it is known already ([`ChangeOrigin`]). Outcome: [`Outcome::Change`].
+    /// Adds a change, unless it is known already ([`ChangeOrigin`]); refused with [`Refusal::KeyUsed`] if its delivery brought another
+    /// one. Outcome: [`Outcome::Change`].
     AddChange(Box<NewChange>),
     /// Adds a buildset with a request per builder. Outcome: [`Outcome::Buildset`].
     AddBuildset(Box<NewBuildset>),
@@ -560,7 +561,7 @@ pub enum Refusal {
     /// There is no such thing.
     #[error("there is no {0}")]
     NotFound(String),
-    /// The idempotency key stands for another act.
+    /// The idempotency key stands for another act (a delivery's id: for another change).
     #[error("the idempotency key {0:?} was used before, to ask for something else: take a new one")]
     KeyUsed(String),
     /// The values are unacceptable.

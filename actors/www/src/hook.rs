@@ -90,6 +90,10 @@ async fn add(request: &HttpRequest, www: &Www, change: SentChange) -> Reply {
         Ok(Err(DataError::Unavailable { why, retry_after })) => {
             retry_after_header(refuse(StatusCode::SERVICE_UNAVAILABLE, &why), retry_after)
         }
+        Ok(Err(DataError::Refused(Refusal::KeyUsed(id)))) => {
+            let message = format!("the delivery {id:?} brought another change before: take a new id");
+            refuse(StatusCode::UNPROCESSABLE_ENTITY, &message)
+        }
         Ok(Err(DataError::Refused(Refusal::Invalid(why)))) => refuse(StatusCode::BAD_REQUEST, &why),
         Ok(Err(error)) => {
             tracing::error!(error = %error, "failed to add a change from a hook");

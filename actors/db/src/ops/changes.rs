@@ -15,7 +15,12 @@ pub async fn add(unit: &mut Unit<'_>, new: &NewChange) -> Result<Outcome, Fault>
     if let Some(key) = &keys
         && let Some(id) = change_of_key(unit, key).await?
     {
-        return Ok(Outcome::Change { id, new: false });
+        return match &new.origin {
+            ChangeOrigin::Hook { delivery: Some(delivery), .. } if is_other(unit, id, new).await? => {
+                Err(Refusal::KeyUsed(delivery.clone()).into())
+            }
+            _ => Ok(Outcome::Change { id, new: false }),
+        };
     }
     let newest = newest(unit, new).await?;
     let origin = origin_word(&new.origin);
@@ -43,6 +48,18 @@ pub async fn add(unit: &mut Unit<'_>, new: &NewChange) -> Result<Outcome, Fault>
     unit.cache.newest.put((new.repository.clone(), new.branch.clone()), Some(now));
     unit.announce(EventName::New, Record::Change(Arc::new(change)));
     Ok(Outcome::Change { id: new.id, new: true })
+}
+
+/// Whether a delivery's id brought another change before. One that a poller saw first may have been told otherwise.
+async fn is_other(unit: &mut Unit<'_>, id: ChangeId, new: &NewChange) -> Result<bool, Fault> {
+    let by_hook =
+        Select::from(&CHANGES).filter(Cond::eq("changeid", id.0)).filter(Cond::eq("origin", "hook"));
+    let differs = |it: &Change| {
+        (&it.author, &it.comments, &it.branch, &it.revision)
+            != (&new.author, &new.comments, &new.branch, &new.revision)
+            || (&it.repository, &it.codebase, &it.project) != (&new.repository, &new.codebase, &new.project)
+    };
+    Ok(unit.load_one::<Change>(by_hook).await?.is_some_and(|known| differs(&known)))
 }
 
 /// A hook and a poller that saw the same revision mean one change, as long as the branch has not moved on since.

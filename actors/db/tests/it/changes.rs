@@ -37,6 +37,8 @@ async fn a_hook_is_known_by_its_delivery(world: World) {
     let (first, new) = add(&world, hook(Some("d1")), "a").await;
     assert!(new);
     assert_eq!(add(&world, hook(Some("d1")), "a").await, (first, false));
+    let other = Op::AddChange(Box::new(change(world.id(), hook(Some("d1")), "b")));
+    assert_eq!(world.attempt(other).await.err(), Some(Refusal::KeyUsed("d1".into())));
     let (second, new) = add(&world, hook(Some("d2")), "a").await;
     assert!(new && second != first);
     assert!(add(&world, hook(None), "a").await.1);

@@ -25,12 +25,14 @@ async fn a_change_by_json_or_by_get_is_added() {
 #[actix_rt::test]
 async fn a_delivery_that_comes_again_adds_nothing() {
     let world = World::new().await;
+    let headers = [("X-Greenroom-Delivery", "d-1"), ("Content-Type", "application/x-www-form-urlencoded")];
     for _ in 0..3 {
-        let headers =
-            [("X-Greenroom-Delivery", "d-1"), ("Content-Type", "application/x-www-form-urlencoded")];
         let answer = world.client.ask("POST", "/change_hook/base", &headers, b"revision=r1").await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "1 change found"));
     }
+    let other = world.client.ask("POST", "/change_hook/base", &headers, b"revision=r2").await;
+    assert_eq!(other.status, 422, "{}", other.text());
+    assert!(other.text().contains("brought another change"), "{}", other.text());
     assert_eq!(changes(&world).await, 1);
     world.finish().await;
 }
