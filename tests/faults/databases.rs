@@ -69,17 +69,14 @@ fn ask_under_a_key(farm: &Farm) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-/// The first write waits for better times, and is then refused; later ones are told at once.
+/// Writes wait for better times, and are then refused: the one that is under way when the server goes, and those after it.
 fn writes_are_refused(farm: &Farm) {
     let (status, refused) = ask_under_a_key(farm);
     assert_eq!(status, 503, "{refused}");
-    let asked = Instant::now();
-    assert_eq!(ask_under_a_key(farm).0, 503);
     let body = json!({"author": "Ada", "branch": "main", "revision": "refused", "comments": ""}).to_string();
     let headers = [("content-type", "application/json")];
     let refused = farm.rest().try_post("/change_hook/base", &headers, body.as_bytes()).expect("an answer");
     assert_eq!(refused.status, 503, "{}", refused.text);
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
 }
 
 /// The server is killed and comes back half a minute later, while a build runs and clients push and ask.

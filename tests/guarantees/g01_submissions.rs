@@ -139,3 +139,8 @@ fn g01_what_was_acknowledged_outlives_kills_on_sqlite() {
 fn g01_what_was_acknowledged_outlives_kills_on_postgresql() {
     acknowledged_is_there("postgres", 5, 200);
 }
+
+#[test]
+fn g01_what_was_acknowledged_outlives_kills_on_mariadb() {
+    acknowledged_is_there("mariadb", 4, 100);
+}

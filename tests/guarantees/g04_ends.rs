@@ -65,6 +65,11 @@ fn g04_every_build_ends_once_on_postgresql() {
 }
 
 #[test]
+fn g04_every_build_ends_once_on_mariadb() {
+    every_build_ends("mariadb", (8, 600), &ALL, |history| Cluster::raise("mariadb", 2, history, "0.2"));
+}
+
+#[test]
 fn g04_every_build_ends_once_on_sqlite_with_our_agent() {
     let faults = [Fault::Master, Fault::Master, Fault::Worker];
     every_build_ends("sqlite", (7, 300), &faults, |history| Cluster::alone(history, "0.3", false));

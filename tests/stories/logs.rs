@@ -104,7 +104,7 @@ fn text_whose_file_was_lost_is_gone_and_not_empty() {
     }
     farm.start();
     assert!(farm.master_log().contains("greenroom.logs.db"), "{}", farm.master_log());
-    for form in ["contents", "raw"] {
+    for form in ["contents", "raw", "search?q=hush"] {
         let answer = farm.rest().try_get(&format!("/api/v2/logs/{log}/{form}")).expect("an answer");
         assert_eq!(answer.status, 410, "{form}: {}", answer.text);
         assert!(answer.text.contains("is not stored any more"), "{form}: {}", answer.text);

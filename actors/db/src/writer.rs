@@ -30,8 +30,13 @@ type Reply<T> = oneshot::Sender<Result<T, WriteError>>;
 
 /// What is done between commits, a step at a time.
 enum Chore {
-    Reserve(ReserveIds, Reply<()>),
-    Prune { what: Prune, so_far: Pruned, reply: Option<Reply<Pruned>> },
+    /// One of each kind waits at most.
+    Reserve(ReserveIds, Vec<Reply<()>>),
+    Prune {
+        what: Prune,
+        so_far: Pruned,
+        reply: Option<Reply<Pruned>>,
+    },
     Remove(Remove, Reply<Removed>),
 }
 
@@ -126,8 +131,11 @@ impl DbWriter {
 /// One step of a chore; what is left of it comes back.
 async fn step(core: &mut Core, chore: Chore) -> Option<Chore> {
     match chore {
-        Chore::Reserve(what, reply) => {
-            reply.send(core.reserve(what.kind, i64::from(what.count)).await).ok();
+        Chore::Reserve(what, replies) => {
+            let answer = core.reserve(what.kind, i64::from(what.count)).await;
+            for reply in replies {
+                reply.send(answer.clone()).ok();
+            }
             None
         }
         Chore::Remove(what, reply) => {
@@ -193,7 +201,17 @@ impl Handler<ReserveIds> for DbWriter {
 
     fn handle(&mut self, msg: ReserveIds, ctx: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
-        self.chores.push_back(Chore::Reserve(msg, reply));
+        let queued = self.chores.iter_mut().find_map(|chore| match chore {
+            Chore::Reserve(what, replies) if what.kind == msg.kind => Some((what, replies)),
+            _ => None,
+        });
+        match queued {
+            Some((what, replies)) => {
+                what.count = what.count.max(msg.count);
+                replies.push(reply);
+            }
+            None => self.chores.push_back(Chore::Reserve(msg, vec![reply])),
+        }
         self.kick(ctx);
         Box::pin(wait(answer))
     }

@@ -22,8 +22,9 @@ use crate::www::Www;
 const MAX_BODY: usize = 1 << 20;
 /// The longest idempotency key.
 const MAX_KEY: usize = 255;
-/// Longer than the data layer waits for an owner's answer; the last resort.
-const DEADLINE: Duration = Duration::from_secs(15);
+/// Longer than a write is asked for while the database goes away (ten seconds, and a last try that waits behind another one), and longer than
+/// an owner's answer is waited for; the last resort.
+const DEADLINE: Duration = Duration::from_secs(25);
 
 const PARSE_ERROR: i64 = -32700;
 const INVALID_REQUEST: i64 = -32600;

@@ -25,7 +25,7 @@ pub struct Database {
     pub password: Option<Secret>,
     /// How many connections read at the same time; 8 unless set. Three more write.
     pub read_connections: Option<NonZeroU32>,
-    /// How long a connection to the server is waited for, by writes also while it is away; 5 s unless set.
+    /// How long a connection to the server is waited for, by each try of a write also while it is away (10 s at most); 5 s unless set.
     pub connect_timeout: Option<Duration>,
     /// How long one statement may take; 30 s unless set.
     pub statement_timeout: Option<Duration>,
@@ -133,8 +133,10 @@ pub(crate) fn check(parts: &Parts, report: &mut Report<'_>) {
         database.lock_timeout,
         database.idle_transaction_timeout,
     ];
-    for (key, _) in
-        DATABASE_TIMES.iter().zip(times).filter(|(_, time)| time.is_some_and(|time| time.is_zero()))
+    for (key, _) in DATABASE_TIMES
+        .iter()
+        .zip(times)
+        .filter(|(_, time)| time.is_some_and(|time| time.get().as_millis() == 0))
     {
         let fault = Fault::error("bad-value", format!("`{key}` cannot be zero"))
             .help("leave it out, or write a time such as \"5s\"");

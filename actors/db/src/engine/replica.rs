@@ -59,7 +59,7 @@ where
             connection = self.pool.acquire() => connection.ok()?,
             _ = self.gate.closed() => return None,
         };
-        Tx::begin_read(connection, self.statement).await.ok()
+        Tx::begin_read(connection, self.statement, &self.gate).await.ok()
     }
 
     /// From time to time, whether it still may be read.

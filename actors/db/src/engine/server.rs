@@ -174,7 +174,7 @@ where
                 self.gate.suspect();
                 told::<DB>(&error).0
             })?;
-            match Tx::begin(connection, text, self.statement).await {
+            match Tx::begin(connection, text, self.statement, &self.gate).await {
                 Ok(tx) => return Ok(tx),
                 Err(error) => {
                     self.gate.suspect();
@@ -186,7 +186,7 @@ where
     }
 
     pub async fn write(&self) -> Result<Tx<DB>, EngineError> {
-        self.gate.wait(self.connect).await.map_err(EngineError::Unavailable)?;
+        self.gate.wait(self.connect.min(LONGEST_WAIT)).await.map_err(EngineError::Unavailable)?;
         self.begin(&self.writers, DB::BEGIN_WRITE).await
     }
 
@@ -245,6 +245,8 @@ where
     }
 }
 
+/// A write waits no longer than that for a server that is away, however long a connection is waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// How often the presence is kept alive.
 const KEEP: Duration = Duration::from_secs(2);
 
@@ -263,6 +265,7 @@ pub struct Tx<DB: Server> {
     /// False while a statement is under way, and after one whose connection is in doubt.
     usable: bool,
     within: Duration,
+    gate: Arc<Gate>,
 }
 
 impl<DB: Server> Tx<DB> {
@@ -270,19 +273,24 @@ impl<DB: Server> Tx<DB> {
         connection: PoolConnection<DB>,
         text: &'static str,
         within: Duration,
+        gate: &Arc<Gate>,
     ) -> Result<Self, EngineError> {
-        let mut tx = Self { connection: Some(connection), usable: true, within };
+        let mut tx = Self { connection: Some(connection), usable: true, within, gate: Arc::clone(gate) };
         let begun = tx.command(text).await;
         tx.usable = begun.is_ok();
         begun.map(|()| tx)
     }
 
     /// Begins to read one state of the database.
-    pub async fn begin_read(connection: PoolConnection<DB>, within: Duration) -> Result<Self, EngineError> {
-        Self::begin(connection, DB::BEGIN_READ, within).await
+    pub async fn begin_read(
+        connection: PoolConnection<DB>,
+        within: Duration,
+        gate: &Arc<Gate>,
+    ) -> Result<Self, EngineError> {
+        Self::begin(connection, DB::BEGIN_READ, within, gate).await
     }
 
-    /// Runs one statement within the time.
+    /// Runs one statement within the time, and no longer than the server is there: one that hangs answers nothing.
     async fn run<'t, T>(
         &'t mut self,
         work: impl FnOnce(&'t mut DB::Connection) -> BoxFuture<'t, Result<T, sqlx::Error>> + Send,
@@ -291,7 +299,12 @@ impl<DB: Server> Tx<DB> {
             return Err(EngineError::Rejected("the transaction is over".into()));
         };
         self.usable = false;
-        match within(self.within, work(connection)).await {
+        let answer = tokio::select! {
+            biased;
+            answer = within(self.within, work(connection)) => answer,
+            why = self.gate.closed() => Err(sqlx::Error::Io(std::io::Error::other(why))),
+        };
+        match answer {
             Ok(value) => {
                 self.usable = true;
                 Ok(value)

@@ -52,13 +52,31 @@ pub async fn add(unit: &mut Unit<'_>, new: &NewChange) -> Result<Outcome, Fault>
 
 /// Whether a delivery's id brought another change before. One that a poller saw first may have been told otherwise.
 async fn is_other(unit: &mut Unit<'_>, id: ChangeId, new: &NewChange) -> Result<bool, Fault> {
+    // PostgreSQL keeps U+FFFD for a zero character.
+    let stored = |text: &str| text.replace('\0', "\u{fffd}");
+    let same = |a: &str, b: &str| a == b || stored(a) == stored(b);
+    let differs = |it: &Change| {
+        let pairs = [
+            (it.author.as_str(), new.author.as_str()),
+            (&it.comments, &new.comments),
+            (it.branch.as_deref().unwrap_or_default(), new.branch.as_deref().unwrap_or_default()),
+            (it.revision.as_deref().unwrap_or_default(), new.revision.as_deref().unwrap_or_default()),
+            (&it.repository, &new.repository),
+            (&it.codebase, &new.codebase),
+            (&it.project, &new.project),
+        ];
+        !pairs.iter().all(|(known, new)| same(known, new))
+    };
+    // It may have come in this very group.
+    let fresh = unit.out.events.iter().find_map(|(_, it)| match &it.record {
+        Record::Change(change) if change.id == id => Some(differs(change)),
+        _ => None,
+    });
+    if let Some(differs) = fresh {
+        return Ok(differs);
+    }
     let by_hook =
         Select::from(&CHANGES).filter(Cond::eq("changeid", id.0)).filter(Cond::eq("origin", "hook"));
-    let differs = |it: &Change| {
-        (&it.author, &it.comments, &it.branch, &it.revision)
-            != (&new.author, &new.comments, &new.branch, &new.revision)
-            || (&it.repository, &it.codebase, &it.project) != (&new.repository, &new.codebase, &new.project)
-    };
     Ok(unit.load_one::<Change>(by_hook).await?.is_some_and(|known| differs(&known)))
 }
 

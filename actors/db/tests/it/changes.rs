@@ -52,6 +52,13 @@ async fn a_hook_is_known_by_its_delivery(world: World) {
     let outcomes: Vec<_> = answers.into_iter().map(|a| a.unwrap().outcomes.remove(0)).collect();
     let news = outcomes.iter().filter(|o| matches!(o, Outcome::Change { new: true, .. })).count();
     assert_eq!(news, 1, "{outcomes:?}");
+    let others = ["x", "y"]
+        .map(|revision| Op::AddChange(Box::new(change(world.id(), hook(Some("d10")), revision))))
+        .map(|op| world.write(vec![op]));
+    let answers = world.commit_together(others.into()).await;
+    let refused =
+        answers.iter().filter(|it| matches!(it, Err(greenroom_db::WriteError::Refused(Refusal::KeyUsed(_)))));
+    assert_eq!(refused.count(), 1, "{answers:?}");
 }
 
 async fn a_poll_is_known_by_its_move(world: World) {

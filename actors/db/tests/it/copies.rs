@@ -146,6 +146,7 @@ async fn a_copy_is_refused_where_it_would_harm(engine: Engine) {
         async move { copy(&from.into(), &to.into(), &dir, LATER, |_| ()).await.unwrap_err() }
     };
     assert!(matches!(refused("memory:", "sqlite://x.db").await, CopyError::Memory));
+    assert!(matches!(refused("sqlite://x.db", "sqlite://x.db").await, CopyError::Same));
     assert!(matches!(refused("sqlite://none.db", "sqlite://x.db").await, CopyError::Missing(_)));
     assert!(!dir.path().join("none.db").exists(), "looking makes nothing");
     // The lease of a live master reaches beyond this time.

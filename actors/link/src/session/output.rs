@@ -15,8 +15,8 @@ use crate::socket::Credit;
 
 /// Largest piece that is appended at once.
 const PIECE: usize = 1 << 20;
-/// How long the log store may be away before output is given up.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long the log store may be away before output is given up: a database that is away for an hour costs none.
+const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
 /// Something for a log. The queue is bounded by the credit that travels in it.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::log_text::is_there;
 use crate::error::ApiError;
 use crate::reply::Reply;
 use crate::router::{Answer, Call};
@@ -43,6 +44,10 @@ pub(super) async fn search(call: &Call, log: Option<Shown<Log>>) -> Result<Answe
         why: format!("{AT_ONCE} logs are being searched already"),
         retry_after: Duration::from_secs(1),
     };
+    if question.offset < log.num_lines {
+        let first = call.www.ro.log_lines(log.id, question.offset, 1).await?;
+        is_there(&log, question.offset, &first.text)?;
+    }
     let permit = call.www.searches.clone().try_acquire_owned().map_err(busy)?;
     let (range, streams) = (question.offset..log.num_lines, log.kind == LogKind::Stdio);
     let most = usize::try_from(question.limit).unwrap_or(0);

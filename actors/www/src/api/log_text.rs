@@ -46,7 +46,7 @@ pub(super) async fn contents(call: &Call, log: Option<Shown<Log>>) -> Result<Ans
 }
 
 /// Lines that were announced and are not there were lost with the file that held them, or are just being removed.
-fn is_there(log: &Log, offset: i64, first: &Bytes) -> Result<(), ApiError> {
+pub(super) fn is_there(log: &Log, offset: i64, first: &Bytes) -> Result<(), ApiError> {
     if first.is_empty() && offset < log.num_lines {
         return Err(ApiError::Gone(format!("the text of log {} is not stored any more", log.id)));
     }
