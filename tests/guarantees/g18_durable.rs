@@ -1,5 +1,9 @@
 //! G18: on SQLite an acknowledged write survives a kill, and it is on the disk before the answer is sent.
 
+#[path = "g18/power.rs"]
+mod power;
+
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,11 +11,12 @@ use std::time::Duration;
 use rand::Rng as _;
 
 use crate::checker;
-use crate::harness::{Farm, Process, Rest, patience};
+use crate::harness::{Farm, Plan, Process, Rest, patience};
 use crate::history::History;
 use crate::load::{Asked, Load};
 use crate::run::Run;
 use crate::sqlite::{expect_whole, sqlite};
+use power::Forgetful;
 
 /// Clients that push at the same time, so that commits are shared.
 const CLIENTS: usize = 3;
@@ -31,14 +36,13 @@ fn push_on(load: &Load, rest: &Rest, acknowledged: &AtomicUsize) {
     }
 }
 
-#[test]
-fn g18_acknowledged_writes_survive_kills_and_the_file_is_whole() {
+/// Kills the master in the moment of an answer, again and again; `mishap` says what else befalls its files.
+fn acknowledged_writes_survive(what: &str, kills: (usize, usize), mut farm: Farm, mishap: impl Fn(&Path)) {
     let mut run = Run::of("G18");
-    let history = History::of(&run, "kills");
-    let kills = run.figure(15, 1_000);
-    let mut farm = Farm::raise("");
+    let history = History::of(&run, what);
+    let kills = run.figure(kills.0, kills.1);
     let (load, acknowledged) = (Load::new(&history), AtomicUsize::new(0));
-    let rest = farm.rest().clone();
+    let (rest, looked_at) = (farm.rest().clone(), farm.path("looked-at"));
     std::thread::scope(|scope| {
         let _lasts = load.while_it_lasts();
         for _ in 0..CLIENTS {
@@ -52,8 +56,10 @@ fn g18_acknowledged_writes_survive_kills_and_the_file_is_whole() {
             });
             farm.kill_master();
             let promised = acknowledged.load(Ordering::SeqCst);
-            expect_whole(farm.data_dir());
-            let stored = sqlite(&farm.data_dir().join("greenroom.db"), "SELECT count(*) FROM changes");
+            mishap(farm.data_dir());
+            power::copy_of(farm.data_dir(), &looked_at);
+            expect_whole(&looked_at);
+            let stored = sqlite(&looked_at.join("greenroom.db"), "SELECT count(*) FROM changes");
             let stored: usize = stored.parse().expect("a number");
             assert!(stored >= promised, "{promised} were acknowledged, {stored} are there");
             farm.start();
@@ -63,9 +69,23 @@ fn g18_acknowledged_writes_survive_kills_and_the_file_is_whole() {
     let findings = checker::judge(history.dir());
     findings.expect_none();
     run.kept(&format!(
-        "{kills} kills, {} acknowledged, 0 lost, integrity ok each time",
+        "{what}: {kills} kills, {} acknowledged, 0 lost, integrity ok each time",
         findings.acknowledged
     ));
+}
+
+#[test]
+fn g18_acknowledged_writes_survive_kills_and_the_file_is_whole() {
+    acknowledged_writes_survive("kills", (15, 1_000), Farm::raise(""), |_| ());
+}
+
+#[test]
+fn g18_acknowledged_writes_survive_the_loss_of_all_that_was_not_synced() {
+    let mut farm = Plan::new("").lay_out();
+    let forgetful = Forgetful::built_in(&farm.path(""));
+    farm.set_env("LD_PRELOAD", forgetful.path());
+    farm.start();
+    acknowledged_writes_survive("power", (10, 500), farm, power::lose);
 }
 
 /// Follows the calls of a running process to the kernel.
