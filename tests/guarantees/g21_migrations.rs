@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::databases::fresh;
 use crate::harness::{Farm, Plan, Process, RETRY, SUCCESS, binary, eventually, patience};
 use crate::run::Run;
+use crate::sqlite;
 use rows::Database;
 
 /// How long a migration may take, on a machine that has much else to do.
@@ -151,14 +152,7 @@ fn kills_at(engine: &str, source: &Source, places: &[Place]) {
 fn the_farm_goes_on(engine: &str, source: &Source, place: Place) {
     let Old { mut farm, url } = Old::of(source, engine, 1);
     if engine == "sqlite" {
-        let name = "greenroom.logs.db";
-        for end in ["", "-wal"] {
-            let name = format!("{name}{end}");
-            let (from, to) = (source.farm.data_dir().join(&name), farm.data_dir().join(&name));
-            if from.exists() {
-                std::fs::copy(from, to).expect("the text of logs");
-            }
-        }
+        sqlite::copy("greenroom.logs.db", source.farm.data_dir(), farm.data_dir());
     }
     let old = Old { farm, url };
     old.kill_at(place);

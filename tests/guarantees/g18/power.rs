@@ -60,17 +60,3 @@ pub fn lose(dir: &Path) {
         }
     }
 }
-
-/// A copy of the database files: who looks at it changes nothing.
-#[track_caller]
-pub fn copy_of(data: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for file in ["greenroom.db", "greenroom.logs.db"].map(str::to_owned) {
-        for name in [file.clone(), format!("{file}-wal")] {
-            let _ = fs::remove_file(to.join(&name));
-            if data.join(&name).exists() {
-                fs::copy(data.join(&name), to.join(&name)).expect("a copy");
-            }
-        }
-    }
-}

@@ -44,14 +44,13 @@ pub(super) async fn search(call: &Call, log: Option<Shown<Log>>) -> Result<Answe
         why: format!("{AT_ONCE} logs are being searched already"),
         retry_after: Duration::from_secs(1),
     };
-    if question.offset < log.num_lines {
-        let first = call.www.ro.log_lines(log.id, question.offset, 1).await?;
-        is_there(&log, question.offset, &first.text)?;
-    }
     let permit = call.www.searches.clone().try_acquire_owned().map_err(busy)?;
     let (range, streams) = (question.offset..log.num_lines, log.kind == LogKind::Stdio);
     let most = usize::try_from(question.limit).unwrap_or(0);
-    let found = call.www.ro.search_log(log.id, question.pattern, range, streams, most);
+    let mut found = call.www.ro.search_log(log.id, question.pattern, range, streams, most);
+    let first = found.next().await;
+    is_there(&log, question.offset, first.is_some())?;
+    let found = stream::iter(first).chain(found).boxed();
     let lines = Lines::new(found, permit, question.offset).stream();
     // A proxy must not keep matches back to send them together.
     let unbuffered = header::HeaderName::from_static("x-accel-buffering");

@@ -34,7 +34,7 @@ pub(super) async fn contents(call: &Call, log: Option<Shown<Log>>) -> Result<Ans
     let around = Around::of(&log, offset, call.wants_json);
     let mut text = call.www.ro.log_text(log.id, offset..offset.saturating_add(limit));
     let first = text.try_next().await?.unwrap_or_default();
-    is_there(&log, offset, &first)?;
+    is_there(&log, offset, !first.is_empty())?;
     if let Some(second) = text.try_next().await? {
         let begun = stream::iter([Ok(first), Ok(second)]);
         return Ok(Answer::Other(streamed(around, begun.chain(text))));
@@ -46,8 +46,8 @@ pub(super) async fn contents(call: &Call, log: Option<Shown<Log>>) -> Result<Ans
 }
 
 /// Lines that were announced and are not there were lost with the file that held them, or are just being removed.
-pub(super) fn is_there(log: &Log, offset: i64, first: &Bytes) -> Result<(), ApiError> {
-    if first.is_empty() && offset < log.num_lines {
+pub(super) fn is_there(log: &Log, offset: i64, found: bool) -> Result<(), ApiError> {
+    if !found && offset < log.num_lines {
         return Err(ApiError::Gone(format!("the text of log {} is not stored any more", log.id)));
     }
     Ok(())
@@ -141,7 +141,7 @@ pub(super) async fn raw(call: &Call, log: Option<Shown<Log>>, attachment: bool) 
     let mut text = call.www.ro.log_text(log.id, asked.offset..asked.offset.saturating_add(asked.limit));
     // A store that is away is told by the status, as long as that can be told.
     let first = text.try_next().await?.unwrap_or_default();
-    is_there(&log, asked.offset, &first)?;
+    is_there(&log, asked.offset, !first.is_empty())?;
     let first = stream::iter((!first.is_empty()).then_some(Ok(first)));
     let text = first.chain(text).boxed();
     let text = if let (LogKind::Stdio, Some(mut pick)) = (log.kind, asked.stream) {
